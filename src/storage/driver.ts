@@ -62,8 +62,15 @@ export interface Driver {
    */
   remove(keys: readonly string[], options?: CallOptions & { readonly lease?: RemoveLease }): Promise<void>
 
-  /** Aborts an unfinished upload by what `UploadOptions.started` was given. One that has ended is no error. */
-  abortUpload(upload: UploadHandle): Promise<void>
+  /**
+   * Aborts an unfinished upload by what `UploadOptions.record` was given; one that has ended is no error. A handle
+   * without an id comes from a crash in between: every unfinished upload to that very key which began before
+   * `begunBefore` (by the storage's clock, in ms) is aborted.
+   */
+  abortUpload(upload: UploadHandle, options: CallOptions & { readonly begunBefore: number }): Promise<void>
+
+  /** Removes what processes that died left of un-leased writes, if it is older than `olderThanMs` (file systems). */
+  sweepTemporary?(olderThanMs: number): Promise<void>
 
   /** A URL with which a client can read the object itself for `seconds`, by this method alone; undefined: no such thing. */
   presign?(key: string, method: 'GET' | 'HEAD', seconds: number): Promise<string>
@@ -130,6 +137,11 @@ export interface RemoveLease {
 
 export interface WriteOptions extends CallOptions {
   readonly ifAbsent?: boolean
+  /**
+   * The key may get another value soon (a tag): an attempt without an answer is not repeated, since it could take
+   * effect after the next writer's. It throws StorageUnavailable; an attempt that was refused is repeated as usual.
+   */
+  readonly isRepeatable?: boolean
   readonly lease?: WriteLease
 }
 
@@ -140,14 +152,17 @@ export interface ComposeOptions extends CallOptions {
 /** Names an unfinished upload, for whoever cleans up after a crash. Plain JSON. */
 export interface UploadHandle {
   readonly key: string
-  readonly id: string
+  readonly id?: string
 }
 
 export interface UploadOptions extends CallOptions {
   /** How many bytes will come, where that is known: lets the driver choose the size of its parts. */
   readonly size?: number
-  /** Called, and waited for, as soon as something exists in the storage that abortUpload would have to clean up. */
-  readonly started?: (upload: UploadHandle) => Promise<void>
+  /**
+   * Called, and waited for, before something comes into being that only abortUpload would clean up (without an id),
+   * and again right after, with its id. Never called where there is no such thing: small bodies, file systems.
+   */
+  readonly record?: (upload: UploadHandle) => Promise<void>
 }
 
 /** A stream on its way to its key. Use it from one caller, a call at a time. */

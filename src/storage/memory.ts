@@ -30,7 +30,6 @@ export function memoryDriver(options: MemoryOptions = {}): Driver {
   const clock = options.clock ?? systemClock
   const objects = new Map<string, Stored>()
   let versions = 0
-  let uploads = 0
 
   const put = (key: string, bytes: Buffer) => {
     const object = { size: bytes.length, modified: clock.now(), version: String(++versions) }
@@ -67,9 +66,8 @@ export function memoryDriver(options: MemoryOptions = {}): Driver {
       put(key, Buffer.from(bytes))
     },
 
-    async upload(key, { started } = {}) {
+    async upload(key) {
       checkKey(key)
-      await started?.({ key, id: String(++uploads) })
       const chunks: Buffer[] = []
       let isOpen = true
       const upload: Upload = {
