@@ -1,0 +1,90 @@
+import { stripVTControlCharacters } from 'node:util'
+import { pino } from 'pino'
+
+export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
+export type LogLevel = (typeof logLevels)[number]
+
+type Write = (fields: object, message: string) => void
+
+/** Structured lines: particulars as fields (an error as `err`), and a message that is the same each time. */
+export interface Log {
+  readonly debug: Write
+  readonly info: Write
+  readonly warn: Write
+  readonly error: Write
+  /** A log whose lines all have these fields. */
+  child(fields: object): Log
+}
+
+export interface LogOptions {
+  readonly level: LogLevel
+  /** JSON lines for machines, or plain lines for a person at a terminal. Default: by whether stderr is a terminal. */
+  readonly format?: 'json' | 'text'
+  /** Where the lines go; default stderr, written before the call returns, so that a crash loses none. */
+  readonly destination?: { write(line: string): unknown }
+}
+
+export function createLog(options: LogOptions): Log {
+  const destination = options.destination ?? pino.destination({ fd: 2, sync: true })
+  const format = options.format ?? (process.stderr.isTTY ? 'text' : 'json')
+  return pino(
+    {
+      level: options.level,
+      base: null,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+      serializers: { err: describeError },
+      // A second net: what holds credentials is not handed to a log in the first place.
+      redact: ['authorization', 'headers.authorization', 'headers.cookie', 'password', 'token'],
+    },
+    format === 'json' ? destination : { write: (line: string) => destination.write(textLine(line)) },
+  )
+}
+
+/** For tests, and for commands that speak for themselves. */
+export const silentLog: Log = createLog({ level: 'silent', destination: { write: () => undefined } })
+
+const causesShown = 5
+
+interface ErrorFields {
+  readonly type: string
+  readonly message: string
+  readonly code?: unknown
+  readonly status?: number
+  readonly stack?: string
+  readonly cause?: unknown
+}
+
+/** Named fields alone: errors of SDKs carry whole requests, with their signatures. */
+function describeError(error: unknown, depth = 0): unknown {
+  if (!(error instanceof Error)) return typeof error === 'object' ? 'not an Error' : String(error)
+  const { code, $metadata } = error as { code?: unknown; $metadata?: { httpStatusCode?: number } }
+  const fields: ErrorFields = {
+    type: error.name,
+    message: error.message,
+    ...(code !== undefined && { code }),
+    ...($metadata?.httpStatusCode !== undefined && { status: $metadata.httpStatusCode }),
+    ...(error.stack !== undefined && { stack: error.stack }),
+    ...(error.cause !== undefined && depth < causesShown && { cause: describeError(error.cause, depth + 1) }),
+  }
+  return fields
+}
+
+/** `12:30:00.000 WARN the message key=value`, made from pino's JSON line. */
+function textLine(line: string): string {
+  const { time, level, msg, err, ...fields } = JSON.parse(line) as Record<string, unknown>
+  const pairs = Object.entries(fields).map(([key, value]) => ` ${key}=${oneLine(value)}`)
+  const stack = isErrorFields(err) ? `\n${err.stack ?? err.message}` : ''
+  const head = `${String(time).slice(11, -1)} ${String(level).toUpperCase().padEnd(5)} ${oneLine(msg)}`
+  return `${head}${pairs.join('')}${stripVTControlCharacters(stack)}\n`
+}
+
+/** Control characters stay escaped: what a client sends must not move the cursor of whoever reads the log. */
+function oneLine(value: unknown): string {
+  if (typeof value === 'string' && /^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/.test(value)) return value
+  return JSON.stringify(value) ?? ''
+}
+
+function isErrorFields(value: unknown): value is ErrorFields {
+  return typeof value === 'object' && value !== null && 'message' in value
+}
