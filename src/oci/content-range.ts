@@ -29,12 +29,10 @@ export function parseContentRange(text: string): ByteRange {
  * @throws OciError RANGE_INVALID where no byte of it exists
  */
 export function parseRange(text: string | undefined, size: number): ByteRange | undefined {
-  const match = /^bytes=\s*([0-9]*)-([0-9]*)\s*$/.exec(text ?? '')
-  if (!match || (match[1] === '' && match[2] === '')) return undefined
-  const first = match[1] === '' ? undefined : Number(match[1])
-  const last = match[2] === '' ? undefined : Number(match[2])
-  const start = first ?? Math.max(0, size - (last ?? 0))
-  const end = first === undefined || last === undefined ? size - 1 : Math.min(last, size - 1)
+  const [, first, last] = /^bytes=\s*([0-9]*)-([0-9]*)\s*$/.exec(text ?? '') ?? []
+  if (!first && !last) return undefined
+  const start = first ? Number(first) : Math.max(0, size - Number(last))
+  const end = first && last ? Math.min(Number(last), size - 1) : size - 1
   if (start <= end) return { start, end }
   throw new OciError('RANGE_INVALID', {
     message: `range not satisfiable: the content has ${size} bytes`,

@@ -55,6 +55,7 @@ const manifestSchema = z.object({
   annotations: annotationsSchema,
 })
 type RawManifest = z.infer<typeof manifestSchema>
+type RawDescriptor = z.infer<typeof descriptorSchema>
 
 /**
  * Reads a manifest as it was pushed or stored. Fields that we do not know are left alone.
@@ -67,7 +68,7 @@ export function parseManifest(bytes: Uint8Array, contentType?: string): Manifest
   const mediaType = mediaTypeOf(raw, contentType)
   checkShape(raw, mediaType)
   const isIndex = mediaType === mediaTypes.imageIndex || mediaType === mediaTypes.dockerManifestList
-  const layers = (isIndex ? [] : [...(raw.config ? [raw.config] : []), ...(raw.layers ?? []), ...(raw.blobs ?? [])]).map(toDescriptor)
+  const layers = isIndex ? [] : blobsOf(raw).map(toDescriptor)
   return {
     mediaType,
     blobs: layers.filter((layer) => !isNonDistributable(layer.mediaType)),
@@ -77,6 +78,10 @@ export function parseManifest(bytes: Uint8Array, contentType?: string): Manifest
     artifactType: raw.artifactType || (isIndex ? undefined : raw.config?.mediaType),
     annotations: raw.annotations ?? undefined,
   }
+}
+
+function blobsOf(raw: RawManifest): RawDescriptor[] {
+  return [raw.config ?? [], raw.layers ?? [], raw.blobs ?? []].flat()
 }
 
 function readJson(bytes: Uint8Array): RawManifest {
@@ -130,7 +135,7 @@ function checkShape(raw: RawManifest, mediaType: ManifestMediaType): void {
   if (raw.manifests) refuse('an image manifest must not have manifests')
 }
 
-function toDescriptor(raw: z.infer<typeof descriptorSchema>): Descriptor {
+function toDescriptor(raw: RawDescriptor): Descriptor {
   const { mediaType, digest, size, artifactType, annotations } = raw
   return {
     mediaType,
