@@ -38,7 +38,8 @@ export function memoryDriver(options: MemoryOptions = {}): Driver {
   }
   const isOver = (lease: WriteLease | RemoveLease | undefined) =>
     lease !== undefined && clock.now() > lease.date + lease.durationMs
-  const sortedKeys = (prefix: string) => [...objects.keys()].filter((key) => key.startsWith(prefix)).toSorted()
+  const sortedKeys = (prefix: string) =>
+    [...objects.keys()].filter((key) => key.startsWith(prefix)).toSorted()
 
   return {
     async stat(key) {
@@ -46,7 +47,8 @@ export function memoryDriver(options: MemoryOptions = {}): Driver {
       return { date: clock.now(), ...(stored && { object: stored.object }) }
     },
 
-    async read(key, { maxBytes = defaultMaxBytes } = {}) {
+    async read(key, { maxBytes = defaultMaxBytes, signal } = {}) {
+      signal?.throwIfAborted()
       const stored = objects.get(key)
       if (stored && stored.bytes.length > maxBytes) throw new Error(`${key} is larger than ${maxBytes} bytes`)
       return stored && Buffer.from(stored.bytes)
@@ -59,8 +61,9 @@ export function memoryDriver(options: MemoryOptions = {}): Driver {
       return { object: stored.object, body: chunksOf(bytes, signal) }
     },
 
-    async write(key, bytes, { ifAbsent, lease } = {}) {
+    async write(key, bytes, { ifAbsent, lease, signal } = {}) {
       checkKey(key)
+      signal?.throwIfAborted()
       if (isOver(lease)) throw new LeaseExpired(key)
       if (ifAbsent && objects.has(key)) throw new PreconditionFailed(key)
       put(key, Buffer.from(bytes))
@@ -94,7 +97,7 @@ export function memoryDriver(options: MemoryOptions = {}): Driver {
       const chunks: Buffer[] = []
       const append: Append = {
         async write(chunk) {
-          chunks.push(Buffer.from(chunk))
+          if (chunk.length > 0) chunks.push(Buffer.from(chunk))
         },
         async close() {
           if (chunks.length === 0) return []
