@@ -1,0 +1,61 @@
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { startMinio } from '../support/s3-servers.ts'
+import { startStowage, type Stowage } from '../support/stowage.ts'
+import { runConformance } from './suite.ts'
+
+/** The suite had about 1,040 cases when this was written: far fewer means that it was not run as a whole. */
+const fewestCases = 1_000
+
+/** Runs the suite against a server on this storage, and holds it to: everything passed, nothing left out. */
+async function expectConformance(storage: string, server: Stowage): Promise<void> {
+  try {
+    const { failures, ...counts } = await runConformance(server.registry)
+    const { passed, failed, skipped, disabled } = counts
+    console.log(
+      `conformance on ${storage}: ${passed} passed, ${failed} failed, ${skipped} skipped, ${disabled} disabled`,
+    )
+    if (failed > 0)
+      console.log(`${failures.join('\n')}\n\nthe server wrote:\n${server.output().slice(-16_384)}`)
+    expect(counts).toEqual({ passed: expect.any(Number), failed: 0, skipped: 0, disabled: 0 })
+    expect(passed).toBeGreaterThanOrEqual(fewestCases)
+  } finally {
+    await server.stop()
+  }
+}
+
+test('the server conforms to the specification on memory', async () => {
+  await expectConformance('memory', await startStowage(['--storage', 'memory']))
+}, 300_000)
+
+describe('on a file system', () => {
+  let root = ''
+  beforeAll(async () => {
+    root = await mkdtemp(join(tmpdir(), 'stowage-conformance-root-'))
+  })
+  afterAll(() => rm(root, { recursive: true, force: true }))
+
+  test('the server conforms to the specification on a file system', async () => {
+    const args = ['--storage', 'filesystem', '--root', root]
+    await expectConformance('filesystem', await startStowage(args))
+  }, 300_000)
+})
+
+describe('on S3', () => {
+  let minio: Awaited<ReturnType<typeof startMinio>>
+  beforeAll(async () => {
+    minio = await startMinio()
+    await minio.createBucket('conformance')
+  }, 60_000)
+  afterAll(() => minio.stop())
+
+  test('the server conforms to the specification on S3', async () => {
+    const { endpoint, region, accessKeyId, secretAccessKey } = minio
+    const bucket = ['--s3-bucket', 'conformance', '--s3-endpoint', endpoint, '--s3-region', region]
+    const credentials = { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey }
+    const args = ['--storage', 's3', ...bucket, '--s3-path-style']
+    await expectConformance('s3', await startStowage(args, credentials))
+  }, 600_000)
+})

@@ -1,0 +1,29 @@
+/** `stowage serve` as its users run it: a process of its own, on a port that was free. */
+import { fileURLToPath } from 'node:url'
+import { start, type Running } from './processes.ts'
+
+export interface Stowage extends Running {
+  /** host:port */
+  readonly registry: string
+}
+
+/** The source and not dist/, which may be older. */
+const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
+
+/**
+ * @param args of `serve`, beside --listen
+ * @param env beside this process's own; a setting of the caller's (STOWAGE_...) is not passed on
+ */
+export async function startStowage(
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<Stowage> {
+  const inherited = Object.keys(process.env).filter((name) => name.startsWith('STOWAGE_'))
+  const running = await start(process.execPath, [main, 'serve', '--listen', '127.0.0.1:0', ...args], {
+    ready: listening,
+    env: { ...Object.fromEntries(inherited.map((name) => [name, undefined])), ...env },
+  })
+  return { ...running, registry: listening.exec(running.output())?.[1] ?? '' }
+}
+
+const listening = /listening on http:\/\/(127\.0\.0\.1:\d+)/
