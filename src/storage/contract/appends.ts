@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { PreconditionFailed, segmentKey, type Driver, type Listed } from '../driver.ts'
+import { segmentKey, type Driver, type Listed } from '../driver.ts'
 import {
   assertSameBytes,
   collectKeys,
@@ -7,6 +7,7 @@ import {
   collectStream,
   mebibyte,
   patternedBytes,
+  winnerOf,
   writeInChunks,
   type ContractCase,
 } from './case.ts'
@@ -101,13 +102,8 @@ export const appendCases: readonly ContractCase[] = [
         appendBytes(racer % 2 ? second : driver, prefix, 0, patternedBytes(size, racer + 1)),
       )
       const results = await Promise.allSettled(attempts)
-      const winners = results.flatMap((result, racer) => (result.status === 'fulfilled' ? [racer] : []))
-      assert.equal(winners.length, 1, `${winners.length} of ${racers} racers appended at the same offset`)
-      for (const result of results) {
-        if (result.status === 'rejected')
-          assert.ok(result.reason instanceof PreconditionFailed, result.reason)
-      }
-      await assertChain(driver, prefix, patternedBytes(size, (winners[0] ?? 0) + 1))
+      const winner = winnerOf(results, 'segments are created only if absent')
+      await assertChain(driver, prefix, patternedBytes(size, winner + 1))
     },
   })),
 ]

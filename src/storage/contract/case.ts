@@ -1,6 +1,13 @@
 import assert from 'node:assert/strict'
-import { createHash } from 'node:crypto'
-import type { Driver, Listed, Range, Upload, WriteLease } from '../driver.ts'
+import { createCipheriv, createHash } from 'node:crypto'
+import {
+  PreconditionFailed,
+  type Driver,
+  type Listed,
+  type Range,
+  type Upload,
+  type WriteLease,
+} from '../driver.ts'
 
 export interface ContractCase {
   /** A sentence of behaviour. */
@@ -26,15 +33,25 @@ const minuteMs = 60_000
 
 /** Bytes that differ at every place a part could be lost, repeated or swapped; the same for the same arguments. */
 export function patternedBytes(length: number, seed = 1): Buffer {
-  const bytes = Buffer.allocUnsafe(length)
-  let state = seed | 1
-  let at = 0
-  for (; at + 4 <= length; at += 4) {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) | 0
-    bytes.writeInt32LE(state, at)
+  const key = Buffer.alloc(16, `${seed}.`)
+  return createCipheriv('aes-128-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(length))
+}
+
+/** Of racers for one thing exactly one may win, and the others must be told so. Returns who won. */
+export function winnerOf(results: readonly PromiseSettledResult<unknown>[], whyOne: string): number {
+  const winners = results.flatMap((result, racer) => (result.status === 'fulfilled' ? [racer] : []))
+  assert.equal(
+    winners.length,
+    1,
+    `${winners.length} of ${results.length} racers won, and it must be one: ${whyOne}`,
+  )
+  for (const result of results) {
+    if (result.status === 'fulfilled' || result.reason instanceof PreconditionFailed) continue
+    throw new Error('a racer that lost was told something else than PreconditionFailed', {
+      cause: result.reason,
+    })
   }
-  for (; at < length; at++) bytes[at] = (seed + at) & 0xff
-  return bytes
+  return winners[0] ?? 0
 }
 
 /** Compares without printing megabytes where they differ. */

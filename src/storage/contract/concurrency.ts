@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
-import { PreconditionFailed } from '../driver.ts'
-import { assertSameBytes, collectKeys, collectNames, mebibyte, type ContractCase } from './case.ts'
+import { assertSameBytes, collectKeys, collectNames, mebibyte, winnerOf, type ContractCase } from './case.ts'
 
 export const concurrencyCases: readonly ContractCase[] = [
   {
@@ -11,20 +10,10 @@ export const concurrencyCases: readonly ContractCase[] = [
         const create = (racer: number) =>
           (racer % 2 ? second : driver).write(key, Buffer.from(`racer ${racer}`), { ifAbsent: true })
         const results = await Promise.allSettled(Array.from({ length: 32 }, (_, racer) => create(racer)))
-        const winners = results.flatMap((result, racer) => (result.status === 'fulfilled' ? [racer] : []))
-        assert.equal(
-          winners.length,
-          1,
-          `${winners.length} of 32 racing creators were told that they created the object, and it must be one: ` +
-            'create-if-absent (If-None-Match: *) is not honoured. Collections cannot run here',
-        )
-        for (const result of results) {
-          if (result.status === 'rejected')
-            assert.ok(result.reason instanceof PreconditionFailed, result.reason)
-        }
+        const winner = winnerOf(results, 'create-if-absent (If-None-Match: *) is what collections stand on')
         assertSameBytes(
           await second.read(key),
-          Buffer.from(`racer ${winners[0]}`),
+          Buffer.from(`racer ${winner}`),
           'an object with racing creators',
         )
       }
