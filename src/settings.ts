@@ -54,6 +54,8 @@ export const flagOf = (key: string) => `--${key.replace(/[A-Z]/g, (letter) => `-
 export const variableOf = (key: string) =>
   `STOWAGE_${flagOf(key).slice(2).replaceAll('-', '_').toUpperCase()}`
 
+const otherGroup = 'Other options:'
+
 export function addSettings(command: Command, settings: Settings): void {
   for (const [key, { kind, help, group, default: value }] of Object.entries(settings)) {
     const option = new Option(`${flagOf(key)} ${kind.placeholder}`, help)
@@ -64,8 +66,9 @@ export function addSettings(command: Command, settings: Settings): void {
   command.addOption(
     new Option('--config <file>', 'YAML or JSON file with settings, in camelCase (s3Bucket: images)')
       .env('STOWAGE_CONFIG')
-      .helpGroup('Other options:'),
+      .helpGroup(otherGroup),
   )
+  command.addHelpOption(new Option('-h, --help', 'print this').helpGroup(otherGroup))
 }
 
 export interface Sources {

@@ -1,8 +1,6 @@
 import { stripVTControlCharacters } from 'node:util'
 import { pino } from 'pino'
-
-export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
-export type LogLevel = (typeof logLevels)[number]
+import type { LogLevel } from './log-levels.ts'
 
 type Write = (fields: object, message: string) => void
 
@@ -40,9 +38,6 @@ export function createLog(options: LogOptions): Log {
     format === 'json' ? destination : { write: (line: string) => destination.write(textLine(line)) },
   )
 }
-
-/** For tests, and for commands that speak for themselves. */
-export const silentLog: Log = createLog({ level: 'silent', destination: { write: () => undefined } })
 
 const causesShown = 5
 

@@ -1,0 +1,44 @@
+import { isIP } from 'node:net'
+
+export interface BannerFacts {
+  readonly version: string
+  /** The host as it was asked for; empty is every address. */
+  readonly host: string
+  /** The port that is really listened on. */
+  readonly port: number
+  /** See describeStorage. */
+  readonly storage: string
+}
+
+/** What `serve` says once it listens: where, on what, and how a first image comes in and out. */
+export function bannerText({ version, host, port, storage }: BannerFacts): string {
+  const isEverywhere = ['', '0.0.0.0', '::'].includes(host)
+  const isLocal = isLoopback(host)
+  // Docker speaks plain HTTP to `localhost` and to loopback addresses without being told to.
+  const registry = isEverywhere || isLocal ? `localhost:${port}` : authority(host, port)
+  const lines = [
+    `stowage ${version} listening on http://${authority(host || '0.0.0.0', port)}, storage ${storage}`,
+    ...(storage === 'memory' ? ['What is pushed is kept in memory: it is gone when this process ends.'] : []),
+    ...(isLocal ? [] : ['Nobody is asked who they are: whoever reaches this address can push and delete.']),
+    '',
+    'docker:',
+    `  docker tag alpine ${registry}/alpine && docker push ${registry}/alpine`,
+    `  docker pull ${registry}/alpine`,
+    'podman:',
+    `  podman push --tls-verify=false alpine ${registry}/alpine`,
+    `  podman pull --tls-verify=false ${registry}/alpine`,
+    'crane:',
+    `  crane copy --insecure alpine ${registry}/alpine`,
+    `  crane pull --insecure ${registry}/alpine alpine.tar`,
+    '',
+  ]
+  return lines.join('\n')
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'))
+}
+
+function authority(host: string, port: number): string {
+  return `${isIP(host) === 6 ? `[${host}]` : host}:${port}`
+}

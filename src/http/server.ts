@@ -1,0 +1,215 @@
+/** The HTTP server around the application: how connections begin, wait and end. */
+import { once } from 'node:events'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { AddressInfo, Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import type { Clock } from '../clock.ts'
+import { errorCodes, type ErrorCode } from '../oci/errors.ts'
+
+/** The application; it answers its errors itself. */
+export type Handle = (request: IncomingMessage, response: ServerResponse) => void | Promise<void>
+
+export interface ListenOptions {
+  /** An empty host is every address of the machine. */
+  readonly host: string
+  /** 0 is any free port. */
+  readonly port: number
+  readonly clock: Clock
+  /** A connection on which the client owes us bytes, or does not take ours, is closed after so long; default 120,000. */
+  readonly idleMs?: number
+  /** How long the head of a request may take; default 20,000. */
+  readonly headersMs?: number
+}
+
+export interface HttpServer {
+  readonly host: string
+  readonly port: number
+  /**
+   * Takes no more connections, closes idle ones, and waits for running requests, for at most `graceMs`.
+   * Returns how many requests were cut off.
+   */
+  drain(graceMs: number): Promise<number>
+}
+
+/**
+ * Longer than the load balancers in front of us keep an idle connection (60 s in the defaults of nginx and of AWS): the
+ * one who closes first must be them, or they send a request into a connection that we are closing, and answer 502.
+ */
+const keepAliveMs = 75_000
+/** A client that is answered before it has sent its whole body may go on so long, to get to see the answer. */
+const lingerMs = 5_000
+/** Bearer tokens of identity providers outgrow Node's 16 KiB. */
+const maxHeaderBytes = 32 * 1024
+/** What a socket reads at once: fewer and larger chunks of a body, against its memory per connection. */
+const chunkBytes = 256 * 1024
+
+/** @throws what net.Server throws where it cannot listen: EADDRINUSE, EACCES, EADDRNOTAVAIL, ENOTFOUND */
+export async function listen(handle: Handle, options: ListenOptions): Promise<HttpServer> {
+  const { idleMs = 120_000, headersMs = 20_000, clock } = options
+  const server = createServer({
+    // A large upload takes as long as it takes; silence on its connection is what ends it (onIdle).
+    requestTimeout: 0,
+    headersTimeout: headersMs,
+    connectionsCheckingInterval: Math.min(headersMs, 5_000),
+    keepAliveTimeout: keepAliveMs,
+    maxHeaderSize: maxHeaderBytes,
+    highWaterMark: chunkBytes,
+    // TCP's own keep-alive finds clients that vanished while we work for them.
+    keepAlive: true,
+    keepAliveInitialDelay: 30_000,
+    // Checked below, where the answer is the specification's JSON.
+    requireHostHeader: false,
+  })
+  const exchanges = trackExchanges(server)
+
+  const onRequest = (request: IncomingMessage, response: ServerResponse) => {
+    exchanges.begin(response)
+    if (request.headers.host === undefined && request.httpVersion !== '1.0') {
+      refuse(response, 'REQUEST_INVALID', 'a request needs a Host header')
+    } else void handle(request, response)
+  }
+  server.on('request', onRequest)
+  server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
+    continueOnRead(request, response)
+    onRequest(request, response)
+  })
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+    answerUnreadable(error, socket, exchanges.isAnswering(socket))
+  })
+  server.setTimeout(idleMs, (socket) => {
+    if (exchanges.isOurTurn(socket)) socket.setTimeout(idleMs)
+    else socket.destroy()
+  })
+
+  server.listen(options.port, ...(options.host === '' ? [] : [options.host]))
+  await once(server, 'listening')
+  const { address, port } = server.address() as AddressInfo
+  return { host: address, port, drain: (graceMs) => drain(server, exchanges, clock, graceMs) }
+}
+
+type Exchanges = ReturnType<typeof trackExchanges>
+
+/** The requests that are not answered to the end yet. */
+function trackExchanges(server: Server) {
+  const running = new Set<ServerResponse>()
+  const unused = new Set<Socket>()
+  let isDraining = false
+
+  server.on('connection', (socket) => {
+    unused.add(socket)
+    socket.once('close', () => unused.delete(socket))
+  })
+  const of = (socket: Duplex) => [...running].filter((response) => response.socket === socket)
+
+  return {
+    count: () => running.size,
+
+    begin(response: ServerResponse) {
+      running.add(response)
+      unused.delete(response.req.socket)
+      if (isDraining) response.shouldKeepAlive = false
+      response.once('finish', () => {
+        if (!response.req.complete) closeUnlessComplete(response.req)
+      })
+      response.once('close', () => {
+        running.delete(response)
+        if (isDraining) setImmediate(() => server.closeIdleConnections())
+      })
+    },
+
+    isAnswering: (socket: Duplex) => of(socket).some((response) => response.headersSent),
+
+    /** Whether nothing is expected of the client: it waits for our storage. */
+    isOurTurn: (socket: Duplex) =>
+      of(socket).some(
+        ({ req, writableLength }) => (req.complete || req.readableLength > 0) && writableLength === 0,
+      ),
+
+    drain() {
+      isDraining = true
+      for (const response of running) if (!response.headersSent) response.shouldKeepAlive = false
+      for (const socket of unused) if (socket.bytesRead === 0) socket.destroy()
+    },
+  }
+}
+
+/** Node reads and drops the rest of a body whose request was answered already; this bounds it. */
+function closeUnlessComplete(request: IncomingMessage): void {
+  setTimeout(() => {
+    if (!request.complete) request.socket.destroy()
+  }, lingerMs).unref()
+}
+
+/**
+ * `Expect: 100-continue`: the client is asked for the body when the application first reads it. So what is refused by
+ * its head costs no body, and the connection, on which one may or may not come, is closed after the answer.
+ */
+function continueOnRead(request: IncomingMessage, response: ServerResponse): void {
+  const read = request._read.bind(request)
+  const keepAlive = response.shouldKeepAlive
+  response.shouldKeepAlive = false
+  request._read = (size) => {
+    request._read = read
+    if (!response.headersSent) {
+      response.shouldKeepAlive = keepAlive
+      response.writeContinue()
+    }
+    read(size)
+  }
+}
+
+const statusOfParseError: Readonly<Record<string, readonly [status: string, message: string]>> = {
+  HPE_HEADER_OVERFLOW: [
+    '431 Request Header Fields Too Large',
+    `headers are larger than ${maxHeaderBytes} bytes`,
+  ],
+  ERR_HTTP_REQUEST_TIMEOUT: ['408 Request Timeout', 'the head of the request did not come in time'],
+  HPE_CHUNK_EXTENSIONS_OVERFLOW: ['413 Content Too Large', 'chunk extensions are too large'],
+}
+
+/** What is no HTTP request, or not a whole one, never reaches the application. */
+function answerUnreadable(error: NodeJS.ErrnoException, socket: Duplex, isAnswering: boolean): void {
+  if (isAnswering || !socket.writable || error.code === 'ECONNRESET') {
+    socket.destroy()
+    return
+  }
+  const malformed = ['400 Bad Request', errorCodes.REQUEST_INVALID.message] as const
+  const [status, message] = statusOfParseError[error.code ?? ''] ?? malformed
+  const body = errorBody('REQUEST_INVALID', message)
+  const head = [
+    `HTTP/1.1 ${status}`,
+    'Connection: close',
+    'Content-Type: application/json',
+    `Content-Length: ${Buffer.byteLength(body)}`,
+  ]
+  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
+  // Not at once: with bytes of the client unread, closing resets the connection, and the answer with it.
+  setTimeout(() => socket.destroy(), 1_000).unref()
+}
+
+function refuse(response: ServerResponse, code: ErrorCode, message: string): void {
+  const body = errorBody(code, message)
+  response.shouldKeepAlive = false
+  response.writeHead(errorCodes[code].status, {
+    'content-type': 'application/json',
+    'content-length': Buffer.byteLength(body),
+  })
+  response.end(body)
+}
+
+function errorBody(code: ErrorCode, message: string): string {
+  return JSON.stringify({ errors: [{ code, message }] })
+}
+
+async function drain(server: Server, exchanges: Exchanges, clock: Clock, graceMs: number): Promise<number> {
+  const closed = once(server, 'close')
+  server.close()
+  exchanges.drain()
+  const timer = new AbortController()
+  await Promise.race([closed, clock.sleep(graceMs, timer.signal).catch(() => undefined)])
+  timer.abort()
+  const cut = exchanges.count()
+  server.closeAllConnections()
+  await closed
+  return cut
+}
