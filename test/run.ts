@@ -98,8 +98,9 @@ type Outcome =
 async function main(args: readonly string[]): Promise<number> {
   const plan = parsePlan(args)
   if (typeof plan === 'string') {
-    console.error(plan)
-    return plan === usage ? 0 : 2
+    const isHelp = plan === usage
+    process[isHelp ? 'stdout' : 'stderr'].write(plan)
+    return isHelp ? 0 : 2
   }
   const outcomes: Outcome[] = []
   for (const name of plan.names) outcomes.push(await runTier(name, plan))
