@@ -15,6 +15,8 @@ export interface Descriptor {
 /** What the registry needs to know of a manifest. Its bytes are kept beside it, unchanged. */
 export interface Manifest {
   readonly mediaType: ManifestMediaType
+  /** Whether it says so itself, as it should; else its shape did. */
+  readonly hasMediaType: boolean
   /** Config, layers and an artifact's blobs that must be in the repository. */
   readonly blobs: readonly Descriptor[]
   /** Layers that may live elsewhere; they are kept where they are here. */
@@ -35,27 +37,30 @@ const digestSchema = z.string().transform((text, context): Digest => {
   return z.NEVER
 })
 const annotationsSchema = z.record(z.string(), z.string()).nullish()
-const descriptorSchema = z.object({
+const rawDescriptorSchema = z.object({
   mediaType: z.string().min(1),
   digest: digestSchema,
   size: z.number().int().nonnegative(),
   artifactType: z.string().optional(),
   annotations: annotationsSchema,
 })
+/** A descriptor on its own, as it stands in an object of ours. */
+export const descriptorSchema = rawDescriptorSchema.transform(toDescriptor)
+
 const manifestSchema = z.object({
   // Only an artifact manifest has none.
   schemaVersion: z.literal(2, 'expected 2; schema 1 has been retired, push with a newer client').optional(),
   mediaType: z.string().optional(),
   artifactType: z.string().optional(),
-  config: descriptorSchema.optional(),
-  layers: z.array(descriptorSchema).nullish(),
-  blobs: z.array(descriptorSchema).nullish(),
-  manifests: z.array(descriptorSchema).nullish(),
-  subject: descriptorSchema.nullish(),
+  config: rawDescriptorSchema.optional(),
+  layers: z.array(rawDescriptorSchema).nullish(),
+  blobs: z.array(rawDescriptorSchema).nullish(),
+  manifests: z.array(rawDescriptorSchema).nullish(),
+  subject: rawDescriptorSchema.nullish(),
   annotations: annotationsSchema,
 })
 type RawManifest = z.infer<typeof manifestSchema>
-type RawDescriptor = z.infer<typeof descriptorSchema>
+type RawDescriptor = z.infer<typeof rawDescriptorSchema>
 
 /**
  * Reads a manifest as it was pushed or stored. Fields that we do not know are left alone.
@@ -71,6 +76,7 @@ export function parseManifest(bytes: Uint8Array, contentType?: string): Manifest
   const layers = isIndex ? [] : blobsOf(raw).map(toDescriptor)
   return {
     mediaType,
+    hasMediaType: Boolean(raw.mediaType),
     blobs: layers.filter((layer) => !isNonDistributable(layer.mediaType)),
     foreignBlobs: layers.filter((layer) => isNonDistributable(layer.mediaType)),
     children: isIndex ? (raw.manifests ?? []).map(toDescriptor) : [],

@@ -134,3 +134,16 @@ export function runRecordKey(
 export function rescueKey(generation: number, id: string): string {
   return `${rescuesFolder}${padRun(generation)}/${id}`
 }
+
+/** A round of deletes, by either of its two records. */
+export interface RoundRecord {
+  /** `<n>-<r>`: what its removals are known by to the storage. */
+  readonly round: string
+  readonly record: 'sweeping' | 'swept'
+}
+
+export function parseRoundKey(key: string): RoundRecord | undefined {
+  const match = /^([0-9]+)\/(sweeping|swept)-([0-9]+)$/.exec(key.slice(runsFolder.length))
+  if (!match) return undefined
+  return { round: `${match[1]}-${match[3]}`, record: match[2] === 'swept' ? 'swept' : 'sweeping' }
+}

@@ -1,0 +1,36 @@
+import Router from '@koa/router'
+import Koa, { type Context } from 'koa'
+import { OciError } from '../oci/errors.ts'
+import type { Log } from '../telemetry/log.ts'
+import { endpoints } from './endpoints.ts'
+import { exchange, type ExchangeOptions } from './exchange.ts'
+import { renderErrors } from './render-errors.ts'
+
+export interface AppOptions extends ExchangeOptions {
+  readonly log: Log
+}
+
+/** The order in which a request passes: errors outermost, then the endpoint, then what no endpoint took. */
+export function createApp({ log, ...options }: AppOptions): Koa {
+  const app = new Koa()
+  const router = new Router()
+  for (const { method, path, handle } of endpoints) {
+    router[method](path, async (ctx) => handle(exchange(ctx, ctx.captures ?? [], options)))
+  }
+  app.use(renderErrors(log))
+  app.use(router.routes())
+  app.use(refuse)
+  return app
+}
+
+/** Every path answers in the specification's form: Docker 29 breaks at a 404 that is not JSON. */
+function refuse(ctx: Context): never {
+  const allowed = endpoints
+    .filter((endpoint) => endpoint.path.test(ctx.path))
+    .map((endpoint) => endpoint.method.toUpperCase())
+  if (allowed.length === 0) throw new OciError('NOT_FOUND', { detail: { path: ctx.path.slice(0, 300) } })
+  throw new OciError('UNSUPPORTED', {
+    message: `${ctx.method} is not supported here`,
+    headers: { Allow: [...new Set(allowed)].join(', ') },
+  })
+}

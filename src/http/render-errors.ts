@@ -1,0 +1,53 @@
+import type { Context, Middleware } from 'koa'
+import { OciError } from '../oci/errors.ts'
+import { StorageUnavailable } from '../storage/driver.ts'
+import type { Log } from '../telemetry/log.ts'
+import { answerJson } from './answer.ts'
+
+/** Outermost: every error leaves here, in the specification's form ("Error Codes"), and is logged once. */
+export function renderErrors(log: Log): Middleware {
+  return async (ctx, next) => {
+    try {
+      await next()
+    } catch (error) {
+      renderError(ctx, error, log)
+    }
+  }
+}
+
+function renderError(ctx: Context, error: unknown, log: Log): void {
+  const request = { method: ctx.method, path: ctx.path }
+  if (ctx.res.headersSent) {
+    // The status is out: all that is left to say is that this answer is not whole.
+    if (!ctx.req.destroyed) log.error({ ...request, err: error }, 'an answer was cut short')
+    ctx.res.destroy()
+    return
+  }
+  if (ctx.req.destroyed && !ctx.req.complete) {
+    log.debug({ ...request, err: error }, 'the client went away')
+    ctx.respond = false
+    ctx.res.destroy()
+    return
+  }
+  const shown = toOciError(error)
+  if (shown.status >= 500) log.error({ ...request, err: error }, 'a request failed')
+  const { code, message, detail, status, headers } = shown
+  answerJson(
+    ctx,
+    status,
+    { errors: [{ code, message, ...(detail === undefined ? {} : { detail }) }] },
+    headers,
+  )
+}
+
+function toOciError(error: unknown): OciError {
+  if (error instanceof OciError) return error
+  if (error instanceof StorageUnavailable) {
+    return new OciError('UNAVAILABLE', {
+      message: 'the storage does not answer right now; try again',
+      headers: { 'Retry-After': String(error.retryAfterSeconds) },
+      cause: error,
+    })
+  }
+  return new OciError('UNKNOWN', { message: 'internal error; the log of the server says more', cause: error })
+}

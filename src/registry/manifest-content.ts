@@ -1,0 +1,62 @@
+import { LRUCache } from 'lru-cache'
+import { algorithmOf, digestOf, type Digest } from '../oci/digest.ts'
+import { OciError } from '../oci/errors.ts'
+import { parseManifest, type Manifest } from '../oci/manifest.ts'
+import type { Driver } from '../storage/driver.ts'
+import type { Log } from '../telemetry/log.ts'
+import { blobKey } from './layout.ts'
+import { shareReads } from './shared-reads.ts'
+
+/** A manifest's bytes as they were pushed, and what they say. */
+export interface ManifestContent {
+  readonly digest: Digest
+  readonly bytes: Buffer
+  readonly manifest: Manifest
+}
+
+/** Manifests by digest, wherever they are linked: what a digest stands for never changes, so it may be cached. */
+export interface ManifestContents {
+  /** Whether a repository has it is not asked here. @throws OciError MANIFEST_UNKNOWN where it is damaged */
+  get(digest: Digest): Promise<ManifestContent | undefined>
+  add(content: ManifestContent): void
+}
+
+const cacheBytes = 64 * 1024 * 1024
+const maxStoredBytes = 64 * 1024 * 1024
+
+export function manifestContents({ driver, log }: { driver: Driver; log: Log }): ManifestContents {
+  const cache = new LRUCache<Digest, ManifestContent>({
+    maxSize: cacheBytes,
+    sizeCalculation: (content) => content.bytes.length * 2 + 1024,
+  })
+  const load = shareReads(async (digest: Digest) => {
+    const bytes = await driver.read(blobKey(digest), { maxBytes: maxStoredBytes })
+    if (!bytes) return undefined
+    const content = readStored(digest, bytes, log)
+    cache.set(digest, content)
+    return content
+  })
+  return {
+    get: async (digest) => cache.get(digest) ?? load(digest),
+    add: (content) => void cache.set(content.digest, content),
+  }
+}
+
+function readStored(digest: Digest, bytes: Buffer, log: Log): ManifestContent {
+  const actual = digestOf(bytes, algorithmOf(digest))
+  if (actual !== digest) {
+    log.error({ digest, actual, key: blobKey(digest) }, 'a stored manifest has been damaged')
+    throw new OciError('MANIFEST_UNKNOWN', {
+      message: `manifest ${digest} has been damaged in storage; push it again`,
+    })
+  }
+  try {
+    return { digest, bytes, manifest: parseManifest(bytes) }
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw new OciError('MANIFEST_UNKNOWN', {
+      message: `manifest ${digest} cannot be served: ${reason}`,
+      cause,
+    })
+  }
+}

@@ -1,0 +1,96 @@
+import type { Clock } from '../clock.ts'
+import type { Driver } from '../storage/driver.ts'
+import type { Log } from '../telemetry/log.ts'
+import { blobs, type Blobs } from './blobs.ts'
+import { openClaim } from './claim.ts'
+import { manifestContents } from './manifest-content.ts'
+import { manifests, type Manifests } from './manifests.ts'
+import type { Protocol } from './protocol.ts'
+import { referrers, type Referrers } from './referrers.ts'
+import { repositories, type Repositories } from './repositories.ts'
+import { openRunRecords } from './run-records.ts'
+import { sessions } from './sessions.ts'
+import { tags, type Tags } from './tags.ts'
+import { expireUploads } from './upload-expiry.ts'
+import { uploads, type Uploads } from './uploads.ts'
+
+/** Repositories of content-addressed things on a storage driver. */
+export interface Registry {
+  readonly blobs: Blobs
+  readonly uploads: Uploads
+  readonly manifests: Manifests
+  readonly tags: Tags
+  readonly referrers: Referrers
+  readonly repositories: Repositories
+  /** The largest manifest that is taken, in bytes. */
+  readonly manifestMaxBytes: number
+  /** Ends what runs in the background; the driver stays open. */
+  close(): void
+}
+
+export interface RegistryOptions {
+  readonly driver: Driver
+  readonly clock: Clock
+  readonly log: Log
+  readonly claimOwner: string
+  readonly manifestMaxBytes: number
+  readonly uploadExpiryMs: number
+  /** Whether an image may be pushed without all its layers; an index may always lack children. Default false. */
+  readonly acceptsSparseImages?: boolean
+}
+
+export async function openRegistry(options: RegistryOptions): Promise<Registry> {
+  const { driver, clock, log } = options
+  const { times } = await openClaim({ driver, log, owner: options.claimOwner })
+  const records = await openRunRecords({
+    driver,
+    clock,
+    onPollError: (error) => log.warn({ err: error }, 'the records of the collection could not be read'),
+  })
+  const protocol: Protocol = { driver, clock, records, times }
+  const contents = manifestContents({ driver, log })
+  const allTags = tags(protocol)
+  const allBlobs = blobs(protocol)
+  const expiry = new AbortController()
+  void expireRegularly(options, expiry.signal)
+  return {
+    blobs: allBlobs,
+    uploads: uploads({
+      driver,
+      clock,
+      blobs: allBlobs,
+      sessions: sessions(driver),
+      expiryMs: options.uploadExpiryMs,
+    }),
+    manifests: manifests({
+      protocol,
+      contents,
+      tags: allTags,
+      acceptsSparseImages: options.acceptsSparseImages ?? false,
+    }),
+    tags: allTags,
+    referrers: referrers({ protocol, contents }),
+    repositories: repositories(driver),
+    manifestMaxBytes: options.manifestMaxBytes,
+    close() {
+      records.close()
+      expiry.abort()
+    },
+  }
+}
+
+/** Every replica does it, a tenth of the age apart: it is one listing of the sessions, and whoever comes first wins. */
+async function expireRegularly(
+  { driver, clock, log, uploadExpiryMs }: RegistryOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  while (!signal.aborted) {
+    try {
+      const expired = await expireUploads({ driver, expiryMs: uploadExpiryMs })
+      if (expired > 0) log.info({ expired }, 'uploads that nobody continued have expired')
+    } catch (error) {
+      log.warn({ err: error }, 'expired uploads could not be removed')
+    }
+    await clock.sleep(Math.min(uploadExpiryMs / 10, 3_600_000), signal).catch(() => undefined)
+  }
+}

@@ -1,0 +1,133 @@
+import { randomUUID } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
+import { z } from 'zod'
+import { algorithms, type Algorithm } from '../oci/digest.ts'
+import { OciError } from '../oci/errors.ts'
+import type { RepositoryName } from '../oci/names.ts'
+import type { Driver, Listed, UploadHandle } from '../storage/driver.ts'
+import { decodeJson, encodeJson } from './json.ts'
+import { segmentsPrefix, sessionFolder, sessionKey } from './layout.ts'
+
+/**
+ * An upload under way (specification, "Pushing blobs"), as it stands in the bucket, so that any replica continues it:
+ *
+ *   uploads/<id>/session        who it belongs to, and a multipart upload that only this record knows of
+ *   uploads/<id>/data/<offset>  what was received: segments, each written whole and only if absent
+ *
+ * The offset is where the chain of segments ends. A client's last PUT makes the blob out of them (compose), or, where
+ * nothing was received before it, streams straight to the blob's own key.
+ */
+export interface Session {
+  readonly id: string
+  readonly repository: RepositoryName
+  /** end-4c: what the client said that the digest will be in. */
+  readonly algorithm: Algorithm
+}
+
+export interface OpenSession extends Session {
+  readonly segments: readonly Listed[]
+  /** How many bytes have been received. */
+  readonly offset: number
+}
+
+const recordSchema = z.object({
+  repository: z.string(),
+  algorithm: z.enum(algorithms),
+  upload: z.object({ key: z.string(), id: z.string().exactOptional() }).optional(),
+})
+export type SessionRecord = z.infer<typeof recordSchema>
+
+export interface Sessions {
+  create(repository: RepositoryName, algorithm: Algorithm): Promise<Session>
+  /** @throws OciError BLOB_UPLOAD_UNKNOWN where there is none of this id in this repository */
+  open(repository: RepositoryName, id: string): Promise<OpenSession>
+  /** Writes down the multipart upload that the session now has. */
+  record(session: Session, upload: UploadHandle): Promise<void>
+  /** Writes the record again as it is, so that it is young. */
+  touch(session: Session): Promise<void>
+  /** Removes all that the session has in the bucket, the record last. */
+  remove(id: string, segments: readonly Listed[]): Promise<void>
+}
+
+const idGrammar = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
+
+export function sessions(driver: Driver): Sessions {
+  /** What never changes of a session, so that the replica that made it need not read it. */
+  const known = new LRUCache<string, Session>({ max: 10_000 })
+
+  const write = async ({ id, repository, algorithm }: Session, upload?: UploadHandle) => {
+    await driver.write(sessionKey(id), encodeJson({ repository, algorithm, ...(upload && { upload }) }))
+  }
+  const find = async (repository: RepositoryName, id: string): Promise<Session | undefined> => {
+    if (!idGrammar.test(id)) return undefined
+    const session = known.get(id) ?? (await readSession(driver, id, repository))
+    if (session?.repository !== repository) return undefined
+    known.set(id, session)
+    return session
+  }
+
+  return {
+    record: write,
+
+    async touch(session) {
+      const stored = await readRecord(driver, session.id)
+      if (stored) await write(session, stored.upload)
+    },
+
+    async create(repository, algorithm) {
+      const session = { id: randomUUID(), repository, algorithm }
+      await write(session)
+      known.set(session.id, session)
+      return session
+    },
+
+    async open(repository, id) {
+      const session = await find(repository, id)
+      const listed: Listed[] = []
+      // One listing tells both: whether the session is still there, and what it has.
+      if (session) for await (const found of driver.list(sessionFolder(id))) listed.push(found)
+      if (!session || !listed.some((found) => found.key === sessionKey(id))) {
+        throw new OciError('BLOB_UPLOAD_UNKNOWN', {
+          message: 'no such upload: it was finished, cancelled or has expired; begin a new one',
+          detail: { upload: id.slice(0, 100) },
+        })
+      }
+      const segments = listed.filter((found) => found.key !== sessionKey(id))
+      return { ...session, segments, offset: offsetAfter(id, segments) }
+    },
+
+    async remove(id, segments) {
+      known.delete(id)
+      if (segments.length > 0) await driver.remove(segments.map((segment) => segment.key))
+      await driver.remove([sessionKey(id)])
+    },
+  }
+}
+
+export async function readRecord(driver: Driver, id: string): Promise<SessionRecord | undefined> {
+  const bytes = await driver.read(sessionKey(id))
+  return bytes && decodeJson(sessionKey(id), bytes, recordSchema)
+}
+
+async function readSession(
+  driver: Driver,
+  id: string,
+  repository: RepositoryName,
+): Promise<Session | undefined> {
+  const record = await readRecord(driver, id)
+  return record?.repository === repository ? { id, repository, algorithm: record.algorithm } : undefined
+}
+
+/** The end of the chain. Segments never overlap, but a damaged bucket could have lost one. */
+function offsetAfter(id: string, segments: readonly Listed[]): number {
+  let offset = 0
+  for (const { key, object } of segments) {
+    if (Number(key.slice(segmentsPrefix(id).length)) !== offset) {
+      throw new OciError('BLOB_UPLOAD_INVALID', {
+        message: `upload ${id} has lost a part of its content; begin a new one`,
+      })
+    }
+    offset += object.size
+  }
+  return offset
+}

@@ -1,0 +1,66 @@
+import type { Driver, Listed } from '../storage/driver.ts'
+import { claimKey, sessionKey, uploadsFolder } from './layout.ts'
+import { readRecord } from './sessions.ts'
+
+export interface ExpiryOptions {
+  readonly driver: Driver
+  /** A session expires when its newest object is older than this by the storage's clock. */
+  readonly expiryMs: number
+}
+
+/**
+ * Removes the sessions that nobody continued, with their parts and unfinished multipart uploads. Safe beside live
+ * servers: a session's objects are young while it is used.
+ * @returns how many sessions were removed
+ */
+export async function expireUploads({ driver, expiryMs }: ExpiryOptions): Promise<number> {
+  const { date } = await driver.stat(claimKey)
+  let expired = 0
+  for await (const session of listSessions(driver)) {
+    if (date - session.modified < expiryMs) continue
+    await removeSession(driver, session, date - expiryMs)
+    expired++
+  }
+  await driver.sweepTemporary?.(expiryMs)
+  return expired
+}
+
+interface StoredSession {
+  readonly id: string
+  readonly keys: readonly string[]
+  readonly modified: number
+}
+
+/** A session's keys follow one another. */
+async function* listSessions(driver: Driver): AsyncGenerator<StoredSession> {
+  let id: string | undefined
+  let found: Listed[] = []
+  const session = () => ({
+    id: id ?? '',
+    keys: found.map(({ key }) => key),
+    modified: Math.max(...found.map(({ object }) => object.modified)),
+  })
+  for await (const listed of driver.list(uploadsFolder)) {
+    const next = listed.key.slice(uploadsFolder.length).split('/')[0]
+    if (next !== id) {
+      if (found.length > 0) yield session()
+      id = next
+      found = []
+    }
+    found.push(listed)
+  }
+  if (found.length > 0) yield session()
+}
+
+/** The record goes last: until then a crash leaves something to find the rest by. */
+async function removeSession(
+  driver: Driver,
+  { id, keys }: StoredSession,
+  begunBefore: number,
+): Promise<void> {
+  // A record that cannot be read names no upload; the bucket's own lifecycle rule ends what is left.
+  const record = await readRecord(driver, id).catch(() => undefined)
+  if (record?.upload) await driver.abortUpload(record.upload, { begunBefore })
+  await driver.remove(keys.filter((key) => key !== sessionKey(id)))
+  await driver.remove([sessionKey(id)])
+}
