@@ -1,0 +1,67 @@
+/**
+ * The driver on S3 and what speaks like it. What each file beside this one holds:
+ *
+ * | file            | what                                                                                |
+ * | --------------- | ----------------------------------------------------------------------------------- |
+ * | s3-options.ts   | settings, the limits of S3, the sizes of parts                                      |
+ * | s3-client.ts    | one bucket: how a request is made, timed, repeated                                  |
+ * | s3-signing.ts   | signatures with a date of our own: leases, URLs for clients                         |
+ * | s3-errors.ts    | what servers answer, and what it means here                                         |
+ * | s3-read.ts, s3-list.ts, s3-write.ts, s3-remove.ts                                                     |
+ * | s3-pieces.ts    | cuts a stream into pieces, within the memory of buffers.ts                          |
+ * | s3-upload.ts, s3-append.ts, s3-compose.ts, s3-multipart.ts                                            |
+ */
+import { GetObjectCommand, HeadObjectCommand } from '@aws-sdk/client-s3'
+import type { Driver } from './driver.ts'
+import { checkKey } from './keys.ts'
+import { openAppend } from './s3-append.ts'
+import { openBucket } from './s3-client.ts'
+import { compose } from './s3-compose.ts'
+import { list, listNames } from './s3-list.ts'
+import { abortUpload } from './s3-multipart.ts'
+import type { S3Options } from './s3-options.ts'
+import { read, stat, stream } from './s3-read.ts'
+import { remove } from './s3-remove.ts'
+import { presignCommand } from './s3-signing.ts'
+import { openUpload } from './s3-upload.ts'
+import { write } from './s3-write.ts'
+
+export type { S3Options } from './s3-options.ts'
+
+export function s3Driver(options: S3Options): Driver {
+  const bucket = openBucket(options)
+  return {
+    stat: (key, options = {}) => stat(bucket, key, options),
+    read: (key, options = {}) => read(bucket, key, options),
+    stream: (key, options = {}) => stream(bucket, key, options),
+    async write(key, bytes, options = {}) {
+      checkKey(key)
+      await write(bucket, key, bytes, options)
+    },
+    async upload(key, options) {
+      checkKey(key)
+      return openUpload(bucket, key, options)
+    },
+    async append(prefix, offset, options = {}) {
+      checkKey(`${prefix}0`)
+      return openAppend(bucket, prefix, offset, options)
+    },
+    async compose(sources, key, options = {}) {
+      checkKey(key)
+      await compose(bucket, sources, key, options)
+    },
+    list: (prefix, options = {}) => list(bucket, prefix, options),
+    listNames: (folder, options = {}) => listNames(bucket, folder, options),
+    remove: (keys, options = {}) => remove(bucket, keys, options),
+    abortUpload: (upload, options) => abortUpload(bucket, upload, options),
+    async presign(key, method, seconds) {
+      const input = { Bucket: bucket.name, Key: bucket.full(key) }
+      const command = method === 'GET' ? new GetObjectCommand(input) : new HeadObjectCommand(input)
+      const { url } = await presignCommand(bucket.client, command, seconds)
+      return url
+    },
+    async close() {
+      bucket.close()
+    },
+  }
+}
