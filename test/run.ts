@@ -103,9 +103,16 @@ async function main(args: readonly string[]): Promise<number> {
     return isHelp ? 0 : 2
   }
   const outcomes: Outcome[] = []
-  for (const name of plan.names) outcomes.push(await runTier(name, plan))
+  try {
+    for (const name of plan.names) outcomes.push(await runTier(name, plan))
+  } catch (error) {
+    if (error instanceof Interrupted) return 130
+    throw error
+  }
   return report(outcomes, plan)
 }
+
+class Interrupted extends Error {}
 
 /** What to run, or what to say instead. */
 function parsePlan(args: readonly string[]): Plan | string {
@@ -195,9 +202,10 @@ async function runJest(tier: Tier, more: readonly string[]): Promise<Counts> {
     '--disable-warning=ExperimentalWarning',
     join(root, 'node_modules/jest/bin/jest.js'),
     ...tier.files.map((glob) => `--testMatch=<rootDir>/test/${glob}`),
-    ...(tier.workers === 1 ? ['--runInBand'] : [`--maxWorkers=${tier.workers}`]),
     '--reporters=default',
     '--reporters=<rootDir>/test/support/count-reporter.ts',
+    // After the lists: jest would take what follows a list for more of it.
+    ...(tier.workers === 1 ? ['--runInBand'] : [`--maxWorkers=${tier.workers}`]),
     ...more,
   ]
   const env = { ...process.env, STOWAGE_TEST_COUNTS: countsFile }
@@ -214,12 +222,18 @@ async function runJest(tier: Tier, more: readonly string[]): Promise<Counts> {
   }
 }
 
+/** @throws Interrupted where somebody wants us to stop: jest is told, and has ended by then */
 async function runToEnd(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number | null> {
   const child = spawn(process.execPath, args, { cwd: root, env, stdio: 'inherit' })
-  const pass = (signal: NodeJS.Signals) => child.kill(signal)
-  process.on('SIGINT', pass).on('SIGTERM', pass)
+  let isInterrupted = false
+  const interrupt = (signal: NodeJS.Signals) => {
+    isInterrupted = true
+    child.kill(signal)
+  }
+  process.on('SIGINT', interrupt).on('SIGTERM', interrupt)
   const [code] = (await once(child, 'exit')) as [number | null]
-  process.off('SIGINT', pass).off('SIGTERM', pass)
+  process.off('SIGINT', interrupt).off('SIGTERM', interrupt)
+  if (isInterrupted) throw new Interrupted()
   return code
 }
 
