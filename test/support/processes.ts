@@ -7,7 +7,7 @@ import { createServer, type Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 
 export interface StartOptions {
-  /** Ready when its output matches the expression, or when a GET of the URL is answered, with any status. */
+  /** Ready when its output matches the expression, or when a GET of the URL is answered by less than a 500. */
   readonly ready: RegExp | string
   readonly env?: Readonly<Record<string, string | undefined>>
   readonly cwd?: string
@@ -160,7 +160,7 @@ async function isReady(running: Running, ready: RegExp | string): Promise<boolea
   try {
     const response = await fetch(ready, { signal: AbortSignal.timeout(2_000) })
     await response.body?.cancel()
-    return true
+    return response.status < 500
   } catch {
     return false
   }
