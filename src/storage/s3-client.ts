@@ -10,7 +10,7 @@ import { getCACertificates } from 'node:tls'
 import { systemClock, type Clock } from '../clock.ts'
 import { byteBudget, type ByteBudget } from './buffers.ts'
 import type { CallOptions, RemoveLease } from './driver.ts'
-import { faultOf, isRefusal, isTransient, translate, type Fault } from './s3-errors.ts'
+import { faultOf, isConflict, isRefusal, isTransient, translate, type Fault } from './s3-errors.ts'
 import { defaults, type PartSizes, type S3Options } from './s3-options.ts'
 import { headerSignatureMs, signWithLease, type S3Command } from './s3-signing.ts'
 
@@ -107,8 +107,7 @@ export function openBucket(config: S3Options): Bucket {
         return await by.send(command, { abortSignal: timeout.signal, requestTimeout: timeout.deadlineMs / 2 })
       } catch (error) {
         const fault = faultOf(error)
-        const mayRepeat = (isTransient(fault) && isRefusal(fault)) || fault.isSkewCorrected
-        if (!options.onlyAnswered || made >= attempts || !mayRepeat) throw error
+        if (made >= attempts || !mayRepeat(fault, options)) throw error
         await backOff(made - 1, timeout.signal)
       }
     }
@@ -178,6 +177,12 @@ function clientConfig(options: S3Options): S3ClientConfig {
       httpsAgent: { ...agent, ...(ca !== undefined && { ca: [...getCACertificates('default'), ca] }) },
     },
   }
+}
+
+/** Whether to ask again what the SDK has given up, or was not to repeat. */
+function mayRepeat(fault: Fault, { onlyAnswered = false }: SendOptions): boolean {
+  if (isConflict(fault)) return true
+  return onlyAnswered && ((isTransient(fault) && isRefusal(fault)) || fault.isSkewCorrected)
 }
 
 const folderOf = (prefix = '') => (prefix === '' || prefix.endsWith('/') ? prefix : `${prefix}/`)

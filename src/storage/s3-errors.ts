@@ -5,7 +5,9 @@
  * | ------------------------------------------------------- | -------------------------------------------------- |
  * | 404 NoSuchKey; of a HEAD, which has no body, any 404    | absent                                             |
  * | 412 PreconditionFailed; AWS, MinIO, Ceph, versitygw     | PreconditionFailed                                 |
- * | 409 ConditionalRequestConflict, OperationAborted (AWS)  | asked again (s3-write.ts)                          |
+ * | 409 ConditionalRequestConflict, OperationAborted (AWS)  | asked again: another creation was under way        |
+ * | 409 ExistingObjectIsDirectory (versitygw)               | the same: another was emptying the folder          |
+ * | 403 AccessDenied "Access Denied." (MinIO, so worded)    | the same, before it counts as what it says         |
  * | 403 RequestTimeTooSkewed of a request with a lease      | LeaseExpired                                       |
  * | 403 AccessDenied "Request has expired", the same        | LeaseExpired (presigned; AWS, MinIO, versitygw)    |
  * | 403 without these words, later than the lease (Ceph)    | LeaseExpired                                       |
@@ -66,9 +68,13 @@ export function isUploadGone(fault: Fault): boolean {
   return fault.status === 404 && fault.code === 'NoSuchUpload'
 }
 
+/** A race inside the storage, which another attempt does not meet. */
 export function isConflict(fault: Fault): boolean {
-  return fault.status === 409 && ['ConditionalRequestConflict', 'OperationAborted'].includes(fault.code)
+  if (fault.status === 403) return fault.code === 'AccessDenied' && fault.message === 'Access Denied.'
+  return fault.status === 409 && conflicts.has(fault.code)
 }
+
+const conflicts = new Set(['ConditionalRequestConflict', 'OperationAborted', 'ExistingObjectIsDirectory'])
 
 /** Whether asking again may help. */
 export function isTransient({ status, code }: Fault): boolean {

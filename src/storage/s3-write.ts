@@ -1,7 +1,7 @@
 import { PutObjectCommand } from '@aws-sdk/client-s3'
 import { PreconditionFailed, type ObjectInfo, type WriteOptions } from './driver.ts'
-import { Expected, sha256, type Bucket } from './s3-client.ts'
-import { faultOf, isConflict } from './s3-errors.ts'
+import { sha256, type Bucket } from './s3-client.ts'
+import { faultOf } from './s3-errors.ts'
 import { read, stat, versionOf } from './s3-read.ts'
 
 /**
@@ -27,24 +27,14 @@ export async function write(
       ...(ifAbsent && { IfNoneMatch: '*' }),
       ...bucket.encryption,
     })
-  const options = {
+  const { output, date } = await bucket.send(command, {
     key,
     bytes: bytes.length,
     onlyAnswered: !isRepeatable,
     ...(lease && { lease }),
     ...(signal && { signal }),
-  }
-  for (let attempt = 0; ; attempt++) {
-    try {
-      const expects = attempt + 1 < bucket.attempts ? isConflict : () => false
-      const { output, date } = await bucket.send(command, { ...options, expects })
-      return { size: bytes.length, modified: date, version: versionOf(output.ETag) }
-    } catch (error) {
-      // 409: another creation of this key is under way; AWS says to ask again.
-      if (!(error instanceof Expected)) throw error
-      await bucket.backOff(attempt, signal)
-    }
-  }
+  })
+  return { size: bytes.length, modified: date, version: versionOf(output.ETag) }
 }
 
 /**

@@ -13,7 +13,7 @@
  */
 import { GetObjectCommand, HeadObjectCommand } from '@aws-sdk/client-s3'
 import type { Driver } from './driver.ts'
-import { checkKey } from './keys.ts'
+import { checkKey, keyFault } from './keys.ts'
 import { openAppend } from './s3-append.ts'
 import { openBucket } from './s3-client.ts'
 import { compose } from './s3-compose.ts'
@@ -31,9 +31,16 @@ export type { S3Options } from './s3-options.ts'
 export function s3Driver(options: S3Options): Driver {
   const bucket = openBucket(options)
   return {
-    stat: (key, options = {}) => stat(bucket, key, options),
-    read: (key, options = {}) => read(bucket, key, options),
-    stream: (key, options = {}) => stream(bucket, key, options),
+    async stat(key, options = {}) {
+      checkKey(key)
+      return stat(bucket, key, options)
+    },
+    async read(key, options = {}) {
+      return keyFault(key) ? undefined : read(bucket, key, options)
+    },
+    async stream(key, options = {}) {
+      return keyFault(key) ? undefined : stream(bucket, key, options)
+    },
     async write(key, bytes, options = {}) {
       checkKey(key)
       await write(bucket, key, bytes, options)
@@ -50,9 +57,19 @@ export function s3Driver(options: S3Options): Driver {
       checkKey(key)
       await compose(bucket, sources, key, options)
     },
-    list: (prefix, options = {}) => list(bucket, prefix, options),
-    listNames: (folder, options = {}) => listNames(bucket, folder, options),
-    remove: (keys, options = {}) => remove(bucket, keys, options),
+    async *list(prefix, options = {}) {
+      if (mayBegin(prefix)) yield* list(bucket, prefix, options)
+    },
+    async *listNames(folder, options = {}) {
+      if (mayBegin(folder)) yield* listNames(bucket, folder, options)
+    },
+    async remove(keys, options = {}) {
+      await remove(
+        bucket,
+        keys.filter((key) => !keyFault(key)),
+        options,
+      )
+    },
     abortUpload: (upload, options) => abortUpload(bucket, upload, options),
     async presign(key, method, seconds) {
       const input = { Bucket: bucket.name, Key: bucket.full(key) }
@@ -65,3 +82,9 @@ export function s3Driver(options: S3Options): Driver {
     },
   }
 }
+
+/**
+ * Whether there can be a key that begins so. What cannot is not asked for: some servers refuse it, and one that keeps
+ * objects as files may be led out of the folder (versitygw).
+ */
+const mayBegin = (prefix: string) => prefix === '' || !keyFault(prefix.replace(/[^/]*$/, 'x'))
