@@ -6,6 +6,7 @@
  * Whatever is not understood is refused before anything starts, all of it at once.
  */
 import { readFileSync } from 'node:fs'
+import { isNativeError } from 'node:util/types'
 import { Option, type Command } from 'commander'
 import type { Kind } from './settings-kinds.ts'
 
@@ -180,7 +181,7 @@ async function readFileEntries(path: string, name: string) {
   try {
     source = readFileSync(path, 'utf8')
   } catch (error) {
-    return refuse(`cannot be read: ${error instanceof Error ? error.message : String(error)}`)
+    return refuse(`cannot be read: ${isNativeError(error) ? error.message : String(error)}`)
   }
   const { parseDocument } = await import('yaml')
   // The failsafe schema leaves every scalar the text that the user wrote: a bucket named 0123 is not a number.

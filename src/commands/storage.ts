@@ -1,4 +1,5 @@
 /** The settings of the storage, shared by every command that opens it, and the driver that they mean. */
+import { isNativeError } from 'node:util/types'
 import type { CheckTogether, Conflict, Settings, ValuesOf } from '../settings.ts'
 import { bytes, choice, httpUrl, text, yesOrNo } from '../settings-kinds.ts'
 import type { Driver } from '../storage/driver.ts'
@@ -183,11 +184,17 @@ const fileProblems: Readonly<Record<string, string>> = {
 /** Why a command cannot work on its storage, in a sentence. */
 export function storageFailure(values: StorageValues, error: unknown): CommandFailed {
   if (error instanceof CommandFailed) return error
-  const { code, message } =
-    error instanceof Error ? (error as NodeJS.ErrnoException) : { message: String(error) }
-  const problem = values.storage === 'filesystem' ? fileProblems[code ?? ''] : undefined
+  const root = values.storage === 'filesystem' ? deepestCause(error) : error
+  const { code = '', message } = isNativeError(root)
+    ? (root as NodeJS.ErrnoException)
+    : { message: String(root) }
+  const problem = fileProblems[code]
   const reason = problem ? `${problem} (${message})` : message
   return new CommandFailed(`the storage ${describeStorage(values)} cannot be used: ${reason}`, {
     cause: error,
   })
+}
+
+function deepestCause(error: unknown): unknown {
+  return isNativeError(error) && isNativeError(error.cause) ? deepestCause(error.cause) : error
 }

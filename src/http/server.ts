@@ -19,6 +19,8 @@ export interface ListenOptions {
   readonly idleMs?: number
   /** How long the head of a request may take; default 20,000. */
   readonly headersMs?: number
+  /** A client answered before it has sent its whole body may go on so long, to see the answer; default 5,000. */
+  readonly lingerMs?: number
 }
 
 export interface HttpServer {
@@ -36,8 +38,6 @@ export interface HttpServer {
  * one who closes first must be them, or they send a request into a connection that we are closing, and answer 502.
  */
 const keepAliveMs = 75_000
-/** A client that is answered before it has sent its whole body may go on so long, to get to see the answer. */
-const lingerMs = 5_000
 /** Bearer tokens of identity providers outgrow Node's 16 KiB. */
 const maxHeaderBytes = 32 * 1024
 /** What a socket reads at once: fewer and larger chunks of a body, against its memory per connection. */
@@ -45,7 +45,7 @@ const chunkBytes = 256 * 1024
 
 /** @throws what net.Server throws where it cannot listen: EADDRINUSE, EACCES, EADDRNOTAVAIL, ENOTFOUND */
 export async function listen(handle: Handle, options: ListenOptions): Promise<HttpServer> {
-  const { idleMs = 120_000, headersMs = 20_000, clock } = options
+  const { idleMs = 120_000, headersMs = 20_000, lingerMs = 5_000, clock } = options
   const server = createServer({
     // A large upload takes as long as it takes; silence on its connection is what ends it (onIdle).
     requestTimeout: 0,
@@ -60,7 +60,7 @@ export async function listen(handle: Handle, options: ListenOptions): Promise<Ht
     // Checked below, where the answer is the specification's JSON.
     requireHostHeader: false,
   })
-  const exchanges = trackExchanges(server)
+  const exchanges = trackExchanges(server, lingerMs)
 
   const onRequest = (request: IncomingMessage, response: ServerResponse) => {
     exchanges.begin(response)
@@ -90,7 +90,7 @@ export async function listen(handle: Handle, options: ListenOptions): Promise<Ht
 type Exchanges = ReturnType<typeof trackExchanges>
 
 /** The requests that are not answered to the end yet. */
-function trackExchanges(server: Server) {
+function trackExchanges(server: Server, lingerMs: number) {
   const running = new Set<ServerResponse>()
   const unused = new Set<Socket>()
   let isDraining = false
@@ -109,7 +109,7 @@ function trackExchanges(server: Server) {
       unused.delete(response.req.socket)
       if (isDraining) response.shouldKeepAlive = false
       response.once('finish', () => {
-        if (!response.req.complete) closeUnlessComplete(response.req)
+        if (!response.req.complete) closeUnlessComplete(response.req, lingerMs)
       })
       response.once('close', () => {
         running.delete(response)
@@ -134,7 +134,7 @@ function trackExchanges(server: Server) {
 }
 
 /** Node reads and drops the rest of a body whose request was answered already; this bounds it. */
-function closeUnlessComplete(request: IncomingMessage): void {
+function closeUnlessComplete(request: IncomingMessage, lingerMs: number): void {
   setTimeout(() => {
     if (!request.complete) request.socket.destroy()
   }, lingerMs).unref()

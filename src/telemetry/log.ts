@@ -1,4 +1,5 @@
 import { stripVTControlCharacters } from 'node:util'
+import { isNativeError } from 'node:util/types'
 import { pino } from 'pino'
 import type { LogLevel } from './log-levels.ts'
 
@@ -52,7 +53,7 @@ interface ErrorFields {
 
 /** Named fields alone: errors of SDKs carry whole requests, with their signatures. */
 function describeError(error: unknown, depth = 0): unknown {
-  if (!(error instanceof Error)) return typeof error === 'object' ? 'not an Error' : String(error)
+  if (!isNativeError(error)) return typeof error === 'object' ? 'not an Error' : String(error)
   const { code, $metadata } = error as { code?: unknown; $metadata?: { httpStatusCode?: number } }
   const fields: ErrorFields = {
     type: error.name,
