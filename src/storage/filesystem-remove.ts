@@ -1,0 +1,62 @@
+import { randomUUID } from 'node:crypto'
+import { rename, unlink } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import type { Clock } from '../clock.ts'
+import type { CallOptions, RemoveLease } from './driver.ts'
+import { codeOf, isAbsence } from './filesystem-errors.ts'
+import type { Folders } from './filesystem-folders.ts'
+import type { Paths } from './filesystem-paths.ts'
+import { refuseLate } from './filesystem-place.ts'
+import { inParallel } from './s3-parallel.ts'
+
+interface Removal {
+  readonly paths: Paths
+  readonly folders: Folders
+  readonly clock: Clock
+}
+
+const concurrency = 8
+
+/**
+ * Removes files and the folders that they leave empty. A key that is not there counts as removed too, and so must
+ * not come back after a crash: its folder is synced like the others.
+ * @throws LeaseExpired once every removal that had begun has ended
+ */
+export async function removeFiles(
+  { paths, folders, clock }: Removal,
+  keys: readonly string[],
+  { lease, signal }: CallOptions & { readonly lease?: RemoveLease },
+): Promise<void> {
+  const changed = new Set<string>()
+  await inParallel(keys, concurrency, async (key) => {
+    signal?.throwIfAborted()
+    const path = paths.ofReadable(key)
+    if (path === undefined) return
+    refuseLate(clock, key, lease)
+    await unlinkFile(path)
+    changed.add(await folders.removeEmpty(dirname(path)))
+  })
+  await inParallel(changed, concurrency, (folder) => folders.syncNames(folder))
+}
+
+/** What unlink says of a folder: no object has that key. */
+const isFolder = new Set(['EISDIR', 'EPERM'])
+
+async function unlinkFile(path: string): Promise<void> {
+  try {
+    await unlink(path)
+  } catch (error) {
+    if (isAbsence(error) || isFolder.has(codeOf(error) ?? '')) return
+    throw error
+  }
+}
+
+/** A removal of the round is a rename into its folder: from now on it finds none. */
+export async function revokeRound(paths: Paths, round: string): Promise<void> {
+  const folder = paths.ofRound(round)
+  try {
+    await rename(folder, `${dirname(folder)}/closed-${round}-${randomUUID()}`)
+  } catch (error) {
+    if (!isAbsence(error)) throw error
+  }
+}
