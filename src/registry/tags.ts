@@ -1,7 +1,7 @@
 import { pMapIterable } from 'p-map'
 import { tryParseDigest, type Digest } from '../oci/digest.ts'
 import { tryParseTag, type RepositoryName, type Tag } from '../oci/names.ts'
-import type { WriteLease } from '../storage/driver.ts'
+import { StorageUnavailable, type WriteLease } from '../storage/driver.ts'
 import { removeLink, writeLink } from './blobs.ts'
 import { revisionLinkKey, tagFolder, tagHistoryKey, tagLinkKey, tagsFolder } from './layout.ts'
 import type { Protocol } from './protocol.ts'
@@ -63,7 +63,12 @@ export function tags(protocol: Protocol): Tags {
 
     async set(name, tag, digest, lease) {
       await writeLink(driver, tagHistoryKey(name, tag, digest), digest, lease)
-      await driver.write(tagLinkKey(name, tag), Buffer.from(digest), { lease, isRepeatable: false })
+      try {
+        await driver.write(tagLinkKey(name, tag), Buffer.from(digest), { lease, isRepeatable: false })
+      } catch (error) {
+        // No answer: it was sent once, so if the tag points here now, that is it, and nothing is still under way.
+        if (!(error instanceof StorageUnavailable) || (await resolve(name, tag)) !== digest) throw error
+      }
     },
 
     async remove(name, tag) {

@@ -40,6 +40,9 @@ export interface UploadsOptions {
   readonly expiryMs: number
 }
 
+/** Up to here drivers hold a body back until it is whole, so that storing it again costs nothing before it is asked. */
+const smallBytes = 4 * 1024 * 1024
+
 export function uploads({ driver, clock, blobs, sessions, expiryMs }: UploadsOptions): Uploads {
   const hashes = sessionHashes()
 
@@ -84,8 +87,9 @@ export function uploads({ driver, clock, blobs, sessions, expiryMs }: UploadsOpt
   async function pushDirectly(session: Session, digest: Digest, body: Body): Promise<boolean> {
     const algorithm = algorithmOf(digest)
     const hash = startHash(algorithm)
-    // A blob that is there already is not stored again, but verified all the same. It is asked under the protocol.
-    const isThere = (await blobs.stat(session.repository, digest)) !== undefined
+    // A large blob that is there already is not stored again, but verified all the same. It is asked under the protocol.
+    const isLarge = (body.size ?? Number.POSITIVE_INFINITY) > smallBytes
+    const isThere = isLarge && (await blobs.stat(session.repository, digest)) !== undefined
     const upload = isThere ? undefined : await openUpload(session, digest, body)
     try {
       for await (const chunk of keptAlive(session, body.chunks)) {
