@@ -77,7 +77,7 @@ describe('what is no request', () => {
     let calls = 0
     const server = await serve((incoming, response) => {
       calls++
-      answerOk(incoming, response)
+      return answerOk(incoming, response)
     })
     const answer = await answerTo(server, bytes)
     expect(answer).toMatch(new RegExp(`^HTTP/1.1 ${status} `))
