@@ -1,6 +1,6 @@
 import type { Context, Middleware } from 'koa'
 import { OciError } from '../oci/errors.ts'
-import { StorageUnavailable } from '../storage/driver.ts'
+import { StorageUnavailable } from '../registry/registry.ts'
 import type { Log } from '../telemetry/log.ts'
 import { answerJson } from './answer.ts'
 
