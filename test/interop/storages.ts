@@ -1,0 +1,49 @@
+/** Storages that two registries share, and our server on one of them. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { SharedStorage } from '../support/distribution.ts'
+import { credentialsEnv, startMinio, type S3Server } from '../support/s3-servers.ts'
+import { startStowage, type Stowage } from '../support/stowage.ts'
+
+export const storageKinds = ['a directory', 'a bucket', 'a bucket below a prefix'] as const
+export type StorageKind = (typeof storageKinds)[number]
+
+export interface Storages {
+  /** An empty one. */
+  create(kind: StorageKind): Promise<SharedStorage>
+  /** Ends and removes all of them. */
+  remove(): Promise<void>
+}
+
+export function createStorages(): Storages {
+  const folders: string[] = []
+  let buckets = 0
+  let minio: Promise<S3Server> | undefined
+  return {
+    async create(kind) {
+      if (kind === 'a directory') {
+        const root = await mkdtemp(join(tmpdir(), 'stowage-interop-'))
+        folders.push(root)
+        return { root }
+      }
+      const s3 = await (minio ??= startMinio())
+      const bucket = `interop-${++buckets}`
+      await s3.createBucket(bucket)
+      return { s3, bucket, ...(kind === 'a bucket below a prefix' && { prefix: 'team/registry' }) }
+    },
+
+    async remove() {
+      await (await minio)?.stop()
+      for (const folder of folders) await rm(folder, { recursive: true, force: true })
+    },
+  }
+}
+
+export async function startStowageOn(storage: SharedStorage): Promise<Stowage> {
+  if ('root' in storage) return startStowage(['--storage', 'filesystem', '--root', storage.root])
+  const { s3, bucket, prefix } = storage
+  const args = ['--storage', 's3', '--s3-bucket', bucket, '--s3-endpoint', s3.endpoint, '--s3-path-style']
+  const place = prefix === undefined ? [] : ['--s3-prefix', prefix]
+  return startStowage([...args, '--s3-region', s3.region, ...place], credentialsEnv(s3))
+}
