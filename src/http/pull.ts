@@ -30,6 +30,7 @@ export async function statBlob({ ctx, registry, name, last, redirect }: Exchange
   const digest = parseDigest(last)
   const object = await registry.blobs.stat(name, digest)
   if (!object) throw blobUnknown(digest)
+  if (matches(ctx.get('If-None-Match'), digest)) return answer(ctx, 304, blobHeaders(digest))
   const url = redirect ? await registry.blobs.presign(digest, 'HEAD') : undefined
   if (url) return answer(ctx, 307, { Location: url, ...blobHeaders(digest) })
   answer(ctx, 200, { ...blobHeaders(digest), 'Content-Length': object.size })

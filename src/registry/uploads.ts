@@ -130,11 +130,24 @@ export function uploads({ driver, clock, blobs, sessions, expiryMs }: UploadsOpt
     } catch (error) {
       failure = { error }
     }
-    const segments = [...session.segments, ...(await closeAppend(session, append.close()))]
-    const longer = { ...session, segments, offset: session.offset + received }
-    if (hash) hashes.keep(longer, hash)
+    const added = await closeAppend(session, append.close())
+    const stored = added.reduce((sum, { object }) => sum + object.size, 0)
+    const longer = { ...session, segments: [...session.segments, ...added], offset: session.offset + stored }
+    // Where the storage failed, the hash has seen more than was stored: it is of no use to who continues.
+    if (hash && stored === received) hashes.keep(longer, hash)
     if (failure) throw failure.error
     return longer
+  }
+
+  async function closeAppend<T>({ repository, id }: Session, closing: Promise<T>): Promise<T> {
+    try {
+      return await closing
+    } catch (error) {
+      if (!(error instanceof PreconditionFailed)) throw error
+      // Somebody else appended at this offset meanwhile: the client is told where the session is now.
+      const { offset } = await sessions.open(repository, id)
+      throw outOfOrder(offset, error)
+    }
   }
 
   /** The digest is known at the end: the blob is composed of the very segments whose bytes were hashed. */
@@ -182,16 +195,6 @@ function outOfOrder(offset: number, cause?: unknown): OciError {
 /** The Range header of a session: `0-<last byte>`; a session without a byte says `0-0`, as all registries do. */
 export function rangeOf(offset: number): string {
   return `0-${Math.max(0, offset - 1)}`
-}
-
-async function closeAppend<T>(session: OpenSession, closing: Promise<T>): Promise<T> {
-  try {
-    return await closing
-  } catch (error) {
-    // Somebody else appended at this offset meanwhile.
-    if (error instanceof PreconditionFailed) throw outOfOrder(session.offset, error)
-    throw error
-  }
 }
 
 function digestMismatch(digest: Digest): OciError {
