@@ -59,10 +59,16 @@ const meanings: readonly (readonly [cases: readonly ContractCase[], meaning: str
   [optionalCases, 'Presigned URLs or temporary files do not work as they should: leave --s3-redirect off.'],
 ]
 
+/** What a case says that did all it had to, but could not take its folder away again. */
+const leftover = /^still listed after everything was removed/
+
+/** Each once, the worst first. */
 export function meaningsOf(results: readonly CaseResult[]): string[] {
-  const failed = new Set(
-    results.filter(({ problem }) => problem !== undefined).map((result) => result.contractCase),
-  )
+  const failed = new Set<ContractCase>()
+  for (const { contractCase, problem = '' } of results) {
+    if (leftover.test(problem)) listingCases.forEach((listing) => failed.add(listing))
+    else if (problem !== '') failed.add(contractCase)
+  }
   const found = meanings.filter(([cases]) => cases.some((contractCase) => failed.has(contractCase)))
   return [...new Set(found.map(([, meaning]) => meaning))]
 }

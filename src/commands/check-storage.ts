@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto'
-import { readFile, rm, stat } from 'node:fs/promises'
+import { rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { getCACertificates, setDefaultCACertificates } from 'node:tls'
+import { isNativeError } from 'node:util/types'
 import type { Settings, ValuesOf } from '../settings.ts'
 import { choice } from '../settings-kinds.ts'
 import type { Driver, UploadHandle } from '../storage/driver.ts'
@@ -11,6 +12,7 @@ import {
   checkStorageSettings,
   describeStorage,
   openStorage,
+  readCertificates,
   s3Options,
   storageFailure,
   storageSettings,
@@ -83,7 +85,7 @@ async function checkStorage(
 const problemLines = 8
 
 function problemOf(error: unknown): string {
-  const message = error instanceof Error ? error.message || error.name : String(error)
+  const message = isNativeError(error) ? error.message || error.name : String(error)
   return message.split('\n').slice(0, problemLines).join('\n')
 }
 
@@ -101,8 +103,8 @@ async function openFolder(values: StorageValues, opened: AsyncDisposableStack) {
   // Memory is not shared: there is one.
   const second = values.storage === 'memory' ? first : await open()
   const uploads: UploadHandle[] = []
-  opened.defer(() => removeEverything(first, uploads))
   await first.write('reachable', Buffer.from('stowage check-storage'))
+  opened.defer(() => removeEverything(first, uploads, below))
   return { driver: recordUploads(first, uploads), second: recordUploads(second, uploads) }
 }
 
@@ -125,7 +127,7 @@ async function isDirectory(path: string): Promise<boolean> {
 /** The contract reads presigned URLs as a client would: with `fetch`, which knows this process's authorities alone. */
 async function trustCertificates({ storage, s3CaFile }: StorageValues): Promise<void> {
   if (storage !== 's3' || s3CaFile === undefined) return
-  setDefaultCACertificates([...getCACertificates('default'), await readFile(s3CaFile, 'utf8')])
+  setDefaultCACertificates([...getCACertificates('default'), await readCertificates(s3CaFile)])
 }
 
 /** What is unfinished does not show in a listing: only its handle leads to it. */
@@ -143,15 +145,25 @@ function recordUploads(driver: Driver, uploads: UploadHandle[]): Driver {
   }
 }
 
-async function removeEverything(driver: Driver, uploads: readonly UploadHandle[]): Promise<void> {
-  for (const handle of uploads) await driver.abortUpload(handle, { begunBefore: Infinity })
-  const keys: string[] = []
-  for await (const { key } of driver.list('')) keys.push(key)
-  await driver.remove(keys)
+async function removeEverything(
+  driver: Driver,
+  uploads: readonly UploadHandle[],
+  values: StorageValues,
+): Promise<void> {
+  try {
+    for (const handle of uploads) await driver.abortUpload(handle, { begunBefore: Infinity })
+    const keys: string[] = []
+    for await (const { key } of driver.list('')) keys.push(key)
+    await driver.remove(keys)
+  } catch (cause) {
+    const reason = isNativeError(cause) ? cause.message : String(cause)
+    const place = describeStorage(values)
+    throw new CommandFailed(`${place} could not be removed; do it yourself. ${reason}`, { cause })
+  }
 }
 
 async function adviseOn(values: StorageValues): Promise<readonly string[]> {
   if (values.storage !== 's3') return []
   const { adviseOnBucket } = await import('../storage/s3-advice.ts')
-  return adviseOnBucket(s3Options(values))
+  return adviseOnBucket(await s3Options(values))
 }

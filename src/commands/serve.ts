@@ -1,3 +1,4 @@
+import { isNativeError } from 'node:util/types'
 import { systemClock } from '../clock.ts'
 import type { HttpServer } from '../http/server.ts'
 import type { Settings, ValuesOf } from '../settings.ts'
@@ -118,7 +119,8 @@ async function openRegistryOn(values: ServeValues, log: Log, opened: AsyncDispos
   const driver = await openStorage(values, log)
   opened.defer(() => driver.close?.())
   const { probeStorage } = await import('../storage/probe.ts')
-  await probeStorage(driver)
+  const { faults } = await probeStorage(driver)
+  for (const fault of faults) log.warn({ storage: describeStorage(values) }, fault)
   const { openRegistry } = await import('../registry/registry.ts')
   const registry = await openRegistry({
     driver,
@@ -140,7 +142,7 @@ const listenProblems: Readonly<Record<string, string>> = {
 }
 
 function listenProblem(error: unknown): string {
-  if (!(error instanceof Error)) return String(error)
+  if (!isNativeError(error)) return String(error)
   return ('code' in error && listenProblems[String(error.code)]) || error.message
 }
 

@@ -1,4 +1,6 @@
 /** The settings of the storage, shared by every command that opens it, and the driver that they mean. */
+import { X509Certificate } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
 import { isNativeError } from 'node:util/types'
 import type { CheckTogether, Conflict, Settings, ValuesOf } from '../settings.ts'
 import { bytes, choice, httpUrl, text, yesOrNo } from '../settings-kinds.ts'
@@ -46,7 +48,7 @@ export const storageSettings = {
   s3Region: {
     group: s3Group,
     kind: text('<region>', /^[A-Za-z0-9][A-Za-z0-9-]{0,62}$/, 'a region, such as eu-central-1'),
-    help: 'region; default AWS_REGION, and us-east-1 for another endpoint than AWS',
+    help: 'region; default AWS_REGION or the AWS profile, us-east-1 with --s3-endpoint',
   },
   s3Endpoint: { group: s3Group, kind: httpUrl, help: 'another server than AWS that speaks S3' },
   s3PathStyle: {
@@ -127,35 +129,43 @@ export async function openStorage(values: StorageValues, log?: Log): Promise<Dri
     }
     case 's3': {
       const { s3Driver } = await import('../storage/s3.ts')
-      return s3Driver(s3Options(values, log))
+      return s3Driver(await s3Options(values, log))
     }
   }
 }
 
-export function s3Options(values: StorageValues, log?: Log): S3Options {
-  const { s3Bucket, s3Prefix, s3Endpoint, s3Sse, s3SseKmsKeyId, s3CaFile } = values
+export async function s3Options(values: StorageValues, log?: Log): Promise<S3Options> {
+  const { s3Bucket, s3Prefix, s3Region, s3Endpoint, s3Sse, s3SseKmsKeyId, s3CaFile } = values
   if (s3Bucket === undefined) throw new CommandFailed('--storage s3 needs --s3-bucket')
   return {
     bucket: s3Bucket,
-    region: s3Region(values),
-    prefix: s3Prefix === '' || s3Prefix.endsWith('/') ? s3Prefix : `${s3Prefix}/`,
+    prefix: s3Prefix,
     pathStyle: values.s3PathStyle,
     partBytes: values.s3PartBytes,
     uploadMemoryBytes: values.uploadMemory,
     ...(log && { log }),
+    ...(s3Region !== undefined && { region: s3Region }),
     ...(s3Endpoint !== undefined && { endpoint: s3Endpoint }),
     ...(s3Sse !== undefined && { sse: s3Sse }),
     ...(s3SseKmsKeyId !== undefined && { kmsKeyId: s3SseKmsKeyId }),
-    ...(s3CaFile !== undefined && { caFile: s3CaFile }),
+    ...(s3CaFile !== undefined && { ca: await readCertificates(s3CaFile) }),
   }
 }
 
-function s3Region({ s3Region: region, s3Endpoint }: StorageValues): string {
-  const found = region ?? process.env['AWS_REGION'] ?? process.env['AWS_DEFAULT_REGION']
-  if (found) return found
-  // Servers other than AWS's take any region, and most of them call theirs this.
-  if (s3Endpoint !== undefined) return 'us-east-1'
-  throw new CommandFailed('no region is known: give --s3-region, or set AWS_REGION')
+/** @throws CommandFailed */
+export async function readCertificates(path: string): Promise<string> {
+  const refuse = (problem: string, cause?: unknown) =>
+    new CommandFailed(`--s3-ca-file ${path} ${problem}`, { cause })
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    throw refuse(`cannot be read: ${isNativeError(error) ? error.message : String(error)}`, error)
+  })
+  try {
+    // Looks at the first one alone, which tells a key or another file from certificates.
+    new X509Certificate(text)
+  } catch (error) {
+    throw refuse('holds no certificate in PEM', error)
+  }
+  return text
 }
 
 /** Which storage it is, in a few words for a person. */
@@ -181,6 +191,8 @@ const fileProblems: Readonly<Record<string, string>> = {
   EEXIST: 'a part of the path is not a directory',
 }
 
+const regionProblem = 'no region is known: give --s3-region, or set AWS_REGION'
+
 /** Why a command cannot work on its storage, in a sentence. */
 export function storageFailure(values: StorageValues, error: unknown): CommandFailed {
   if (error instanceof CommandFailed) return error
@@ -188,7 +200,7 @@ export function storageFailure(values: StorageValues, error: unknown): CommandFa
   const { code = '', message } = isNativeError(root)
     ? (root as NodeJS.ErrnoException)
     : { message: String(root) }
-  const problem = fileProblems[code]
+  const problem = fileProblems[code] ?? (/Region is missing/.test(message) ? regionProblem : undefined)
   const reason = problem ? `${problem} (${message})` : message
   return new CommandFailed(`the storage ${describeStorage(values)} cannot be used: ${reason}`, {
     cause: error,

@@ -38,7 +38,7 @@ export function adviseOnRules(rules: Rules, prefix: string): string[] {
       ? []
       : [
           'No lifecycle rule aborts unfinished multipart uploads. What a crash leaves of them is paid for without ' +
-            'being seen: add a rule with AbortIncompleteMultipartUpload after 7 days.',
+            'being seen: add a rule with AbortIncompleteMultipartUpload after 7 days (MinIO does it by itself).',
         ]),
     ...deleting.map(
       ({ ID }) =>
@@ -53,8 +53,8 @@ export function adviseOnVersions(rules: Rules, prefix: string): string[] {
   const active = rules.filter(({ Status }) => Status === 'Enabled')
   if (active.some((rule) => rule.NoncurrentVersionExpiration && isForAll(rule, prefix))) return []
   return [
-    'The bucket keeps versions, and no lifecycle rule ends them. Whatever is deleted goes on being paid for: add a ' +
-      'rule with NoncurrentVersionExpiration, or suspend versioning.',
+    'The bucket keeps versions, and no lifecycle rule ends them. Whatever is deleted goes on being paid for, and MinIO ' +
+      'goes on listing its folders: add a rule with NoncurrentVersionExpiration, or use a bucket without versions.',
   ]
 }
 

@@ -70,9 +70,13 @@ function describeError(error: unknown, depth = 0): unknown {
 function textLine(line: string): string {
   const { time, level, msg, err, ...fields } = JSON.parse(line) as Record<string, unknown>
   const pairs = Object.entries(fields).map(([key, value]) => ` ${key}=${oneLine(value)}`)
-  const stack = isErrorFields(err) ? `\n${err.stack ?? err.message}` : ''
   const head = `${String(time).slice(11, -1)} ${String(level).toUpperCase().padEnd(5)} ${oneLine(msg)}`
-  return `${head}${pairs.join('')}${stripVTControlCharacters(stack)}\n`
+  return `${head}${pairs.join('')}${isErrorFields(err) ? `\n${stackText(err)}` : ''}\n`
+}
+
+function stackText({ stack, message, cause }: ErrorFields): string {
+  const text = stripVTControlCharacters(stack ?? message)
+  return isErrorFields(cause) ? `${text}\nCaused by ${stackText(cause)}` : text
 }
 
 /** Control characters stay escaped: what a client sends must not move the cursor of whoever reads the log. */

@@ -1,0 +1,36 @@
+import { describe, expect, test } from '@jest/globals'
+import { bannerText } from '../../../src/commands/banner.ts'
+
+const facts = { version: '1.2.3', host: '127.0.0.1', port: 5000, storage: 'filesystem ./data' }
+
+describe('what serve says once it listens', () => {
+  test('where it is and what it stores in', () => {
+    expect(bannerText(facts).split('\n')[0]).toBe(
+      'stowage 1.2.3 listening on http://127.0.0.1:5000, storage filesystem ./data',
+    )
+  })
+
+  test.each([
+    ['127.0.0.1', 'http://127.0.0.1:5000', 'localhost:5000', false],
+    ['localhost', 'http://localhost:5000', 'localhost:5000', false],
+    ['::1', 'http://[::1]:5000', 'localhost:5000', false],
+    ['', 'http://0.0.0.0:5000', 'localhost:5000', true],
+    ['0.0.0.0', 'http://0.0.0.0:5000', 'localhost:5000', true],
+    ['::', 'http://[::]:5000', 'localhost:5000', true],
+    ['10.1.2.3', 'http://10.1.2.3:5000', '10.1.2.3:5000', true],
+    ['registry.example.org', 'http://registry.example.org:5000', 'registry.example.org:5000', true],
+  ])(
+    'on %j images are pushed by a name that Docker takes, and the open door is named',
+    (host, url, name, isOpen) => {
+      const text = bannerText({ ...facts, host })
+      expect(text).toContain(`listening on ${url},`)
+      expect(text).toContain(`docker push ${name}/alpine`)
+      expect(text.includes('whoever reaches this address can push and delete')).toBe(isOpen)
+    },
+  )
+
+  test('memory is said to be forgetful', () => {
+    expect(bannerText({ ...facts, storage: 'memory' })).toContain('gone when this process ends')
+    expect(bannerText(facts)).not.toContain('gone')
+  })
+})
