@@ -3,6 +3,7 @@ import { parseDigest } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
 import type { Descriptor } from '../oci/manifest.ts'
 import { mediaTypes } from '../oci/media-types.ts'
+import { parseTag } from '../oci/names.ts'
 import type { Listing, Page } from '../registry/tags.ts'
 import { answer, answerJson } from './answer.ts'
 import type { Exchange } from './exchange.ts'
@@ -16,7 +17,10 @@ const maxReferrersBytes = 3 * 1024 * 1024
 
 /** end-8a, end-8b */
 export async function listTags(exchange: Exchange): Promise<void> {
-  const { registry, name } = exchange
+  const { registry, name, query } = exchange
+  // "<tagname> ... MUST be a proper tag": storage lists from there on.
+  const last = query.get('last')
+  if (last) parseTag(last)
   await answerPage(exchange, maxTags, async (page) => {
     const listing = await registry.tags.list(name, page)
     if (listing.items.length === 0 && !(await registry.repositories.exists(name))) {
@@ -46,7 +50,7 @@ async function answerPage(
   const wanted = parseCount(query.get('n')) ?? max
   const limit = Math.min(wanted, max)
   const last = query.get('last')
-  const { listing, body } = await find({ limit, ...(last === null ? {} : { last }) })
+  const { listing, body } = await find({ limit, ...(last ? { last } : {}) })
   const next = listing.items.at(-1)
   // "When n is zero, this endpoint MUST return an empty list, and MUST NOT include a Link header."
   const link =

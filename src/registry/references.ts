@@ -28,7 +28,29 @@ export async function namesOfManifest(
   digest: Digest,
   manifest: Manifest,
 ): Promise<Set<string>> {
-  const names = new Set([revisionLinkKey(name, digest), blobKey(digest)])
+  const names = new Set<string>()
+  // Each once: indexes that list one another's children many times over would else be walked for ever.
+  const walked = new Set<Digest>()
+
+  const walk = async (digest: Digest, manifest: Manifest): Promise<void> => {
+    if (walked.has(digest)) return
+    walked.add(digest)
+    addNames(names, name, digest, manifest)
+    await pMap(
+      manifest.children,
+      async (child) => {
+        const content = walked.has(child.digest) ? undefined : await context.contents.get(child.digest)
+        if (content) await walk(child.digest, content.manifest)
+      },
+      { concurrency: checkConcurrency },
+    )
+  }
+  await walk(digest, manifest)
+  return names
+}
+
+function addNames(names: Set<string>, name: RepositoryName, digest: Digest, manifest: Manifest): void {
+  names.add(revisionLinkKey(name, digest)).add(blobKey(digest))
   if (manifest.subject) {
     names.add(referrerLinkKey(name, manifest.subject, digest))
     names.add(revisionLinkKey(name, manifest.subject)).add(blobKey(manifest.subject))
@@ -36,19 +58,9 @@ export async function namesOfManifest(
   for (const blob of [...manifest.blobs, ...manifest.foreignBlobs]) {
     names.add(layerLinkKey(name, blob.digest)).add(blobKey(blob.digest))
   }
-  const below = await pMap(
-    manifest.children,
-    async (child) => {
-      const content = await context.contents.get(child.digest)
-      return content ? namesOfManifest(context, name, child.digest, content.manifest) : new Set<string>()
-    },
-    { concurrency: checkConcurrency },
-  )
   for (const child of manifest.children) {
     names.add(revisionLinkKey(name, child.digest)).add(blobKey(child.digest))
   }
-  for (const child of below) for (const key of child) names.add(key)
-  return names
 }
 
 /**
@@ -62,6 +74,7 @@ export async function checkReferences(
   name: RepositoryName,
   manifest: Manifest,
   tested: ReadonlySet<string>,
+  checked = new Set<Digest>(),
 ): Promise<boolean> {
   const { driver, contents } = context
   const exists = async (...keys: string[]) =>
@@ -77,6 +90,9 @@ export async function checkReferences(
   const children = await pMap(
     manifest.children,
     async ({ digest }) => {
+      // Who came before waits for the answer, or has it.
+      if (checked.has(digest)) return true
+      checked.add(digest)
       if (!(await exists(revisionLinkKey(name, digest)))) return true
       if (!(await exists(blobKey(digest)))) return refuseMissing([digest])
       const content = await contents.get(digest)
@@ -85,7 +101,7 @@ export async function checkReferences(
       const isTested =
         blobs.every((blob) => tested.has(layerLinkKey(name, blob.digest))) &&
         grandchildren.every((child) => tested.has(revisionLinkKey(name, child.digest)))
-      return isTested && checkReferences(context, name, content.manifest, tested)
+      return isTested && checkReferences(context, name, content.manifest, tested, checked)
     },
     { concurrency: checkConcurrency },
   )

@@ -206,7 +206,7 @@ describe('end-4c: another algorithm', () => {
     await at.send(`PATCH ${headers.location}`, { body: content.subarray(0, 5) })
     const put = await at.send(`PUT ${headers.location}?digest=${final}`, { body: content.subarray(5) })
     expect(put).toMatchObject({ status: 201, headers: { 'docker-content-digest': final } })
-    await expectBlob(at, 'a', final as Digest, content)
+    await expectBlob(at, 'a', final, content)
   })
 
   test.each(['', 'md5', 'SHA512', 'toString', '__proto__'])(
@@ -250,7 +250,7 @@ describe('end-5: chunks', () => {
   test('as Docker sends them: one PATCH stream, an empty PUT, a HEAD', async () => {
     await using at = await openTestRegistry()
     const location = await startUpload(at, 'a')
-    const patch = await at.send(`PATCH ${location}`, { body: inChunks(...content.toString()) })
+    const patch = await at.send(`PATCH ${location}`, { body: inChunks(...content.toString().split('')) })
     expect(patch).toMatchObject({ status: 202, headers: { range: `0-${size - 1}` } })
     expect((await at.send(`PUT ${location}?digest=${digest}`)).status).toBe(201)
     expect((await at.send(`HEAD /v2/a/blobs/${digest}`)).headers['content-length']).toBe(String(size))

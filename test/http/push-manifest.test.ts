@@ -110,7 +110,7 @@ describe('end-7: what a manifest refers to', () => {
   test('takes a manifest without layers', async () => {
     await using at = await openWithBlobs()
     for (const layers of [[], null, undefined]) {
-      expect((await putManifest(at, 'a', 'v1', { ...image, layers } as object)).status).toBe(201)
+      expect((await putManifest(at, 'a', 'v1', { ...image, layers })).status).toBe(201)
     }
   })
 
@@ -139,7 +139,7 @@ describe('end-7: what a manifest refers to', () => {
 
   test('an image without its layers is refused by default, and taken where that was allowed', async () => {
     for (const acceptsSparseImages of [false, true]) {
-      await using at = await openTestRegistry({ acceptsSparseImages })
+      await using at = await openTestRegistry({ registry: { acceptsSparseImages } })
       const put = await putManifest(at, 'a', 'v1', image)
       expect(put.status).toBe(acceptsSparseImages ? 201 : 404)
       expect((await at.send('GET /v2/a/manifests/v1')).status).toBe(acceptsSparseImages ? 200 : 404)
@@ -315,7 +315,7 @@ describe('end-7: sizes', () => {
   }
 
   test('takes 4 MiB by default, and not a byte more', async () => {
-    await using at = await openWithBlobs({ lingerMs: 50 })
+    await using at = await openWithBlobs()
     const largest = padded(4 * 2 ** 20)
     expect((await putManifest(at, 'a', 'v1', largest)).status).toBe(201)
     expect((await at.send('GET /v2/a/manifests/v1')).body.equals(largest)).toBe(true)
@@ -329,7 +329,7 @@ describe('end-7: sizes', () => {
   })
 
   test('takes what its settings say', async () => {
-    await using at = await openWithBlobs({ manifestMaxBytes: 1024 })
+    await using at = await openWithBlobs({ registry: { manifestMaxBytes: 1024 } })
     expect((await putManifest(at, 'a', 'v1', padded(1024))).status).toBe(201)
     expect(errorOf(await putManifest(at, 'a', 'v1', padded(1025)))).toBe('413 SIZE_INVALID')
   })

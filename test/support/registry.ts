@@ -14,18 +14,18 @@ import { createApp } from '../../src/http/app.ts'
 import { listen, type ListenOptions } from '../../src/http/server.ts'
 import { digestOf, type Algorithm, type Digest } from '../../src/oci/digest.ts'
 import { mediaTypes } from '../../src/oci/media-types.ts'
-import { openRegistry, type Registry } from '../../src/registry/registry.ts'
+import { openRegistry, type Registry, type RegistryOptions } from '../../src/registry/registry.ts'
 import type { Driver } from '../../src/storage/driver.ts'
 import { memoryDriver } from '../../src/storage/memory.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 
-export interface TestRegistryOptions extends Partial<Omit<ListenOptions, 'host' | 'port' | 'clock'>> {
+export interface TestRegistryOptions {
   /** Default: memory of its own. */
   readonly driver?: Driver
+  /** Of the registry; the server has the machine's. */
   readonly clock?: Clock
-  readonly manifestMaxBytes?: number
-  readonly uploadExpiryMs?: number
-  readonly acceptsSparseImages?: boolean
+  readonly registry?: Partial<RegistryOptions>
+  readonly server?: Partial<ListenOptions>
   readonly redirect?: boolean
   /** Whether errors in its log are what the test is about. Else closing fails on one: nothing here may be a 500. */
   readonly mayFail?: boolean
@@ -57,7 +57,7 @@ export interface TestRegistry extends AsyncDisposable {
 
 /** Close it with `await using`. */
 export async function openTestRegistry(options: TestRegistryOptions = {}): Promise<TestRegistry> {
-  const { driver = memoryDriver(), clock = systemClock, mayFail = false } = options
+  const { driver = memoryDriver(), clock = systemClock, redirect = false, mayFail = false } = options
   const lines: string[] = []
   const destination = { write: (line: string) => lines.push(line) }
   const log = createLog({ level: 'debug', format: 'json', destination })
@@ -66,20 +66,13 @@ export async function openTestRegistry(options: TestRegistryOptions = {}): Promi
     clock,
     log,
     claimOwner: 'test',
-    manifestMaxBytes: options.manifestMaxBytes ?? 4 * 2 ** 20,
-    uploadExpiryMs: options.uploadExpiryMs ?? 86_400_000,
-    acceptsSparseImages: options.acceptsSparseImages ?? false,
+    manifestMaxBytes: 4 * 2 ** 20,
+    uploadExpiryMs: 86_400_000,
+    ...options.registry,
   })
-  const { idleMs, headersMs, lingerMs } = options
-  const app = createApp({ registry, log, redirect: options.redirect ?? false })
-  const server = await listen(app.callback(), {
-    host: '127.0.0.1',
-    port: 0,
-    clock: systemClock,
-    ...(idleMs === undefined ? {} : { idleMs }),
-    ...(headersMs === undefined ? {} : { headersMs }),
-    ...(lingerMs === undefined ? {} : { lingerMs }),
-  })
+  const app = createApp({ registry, log, redirect })
+  const where = { host: '127.0.0.1', port: 0, clock: systemClock }
+  const server = await listen(app.callback(), { ...where, ...options.server })
   const agent = new Agent({ keepAlive: true })
   return {
     port: server.port,
@@ -191,10 +184,10 @@ export async function putManifest(
   { send }: Pick<TestRegistry, 'send'>,
   name: string,
   reference: string,
-  manifest: { readonly mediaType?: unknown } | Buffer,
+  manifest: object | Buffer,
 ): Promise<Answer> {
   const body = bytesOf(manifest)
-  const mediaType = Buffer.isBuffer(manifest) ? undefined : manifest.mediaType
+  const mediaType = 'mediaType' in manifest ? manifest.mediaType : undefined
   const headers = typeof mediaType === 'string' ? { 'Content-Type': mediaType } : {}
   return send(`PUT /v2/${name}/manifests/${reference}`, { headers, body })
 }
@@ -208,7 +201,10 @@ export async function pushImage(
   at: Pick<TestRegistry, 'send'>,
   name: string,
   reference: string,
-  { layers = ['layer'], ...more }: { readonly layers?: readonly string[] } & object = {},
+  {
+    layers = ['layer'],
+    ...more
+  }: { readonly layers?: readonly string[]; readonly [field: string]: unknown } = {},
 ): Promise<Digest> {
   for (const blob of ['{}', ...layers]) await pushBlob(at, name, blob)
   const manifest = imageOf(layers, more)
