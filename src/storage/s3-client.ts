@@ -113,25 +113,27 @@ export function openBucket(config: S3Options): Bucket {
     }
   }
 
+  const failure = (error: unknown, options: SendOptions): Error => {
+    const { key, lease, expects } = options
+    const fault = faultOf(error)
+    if (expects?.(fault)) return new Expected(fault, { cause: error })
+    return translate(error, { target: `${name}/${prefix}${key}`, key, ...(lease && { lease }) })
+  }
   const send: Bucket['send'] = async (build, options) => {
     options.signal?.throwIfAborted()
-    const { bytes = 0, isSlow = false, key, lease } = options
-    const deadlineMs =
-      (isSlow ? slowCommandMs : (config.deadlineMs ?? defaults.deadlineMs)) + bytes / slowestBytesPerMs
+    const deadlineMs = deadlineOf(config, options)
     const deadline = startDeadline(deadlineMs, options.signal)
     try {
       const output = await attempt(build, options, { signal: deadline.signal, deadlineMs })
       return { output, date: dates.dateOf(output) }
     } catch (error) {
       options.signal?.throwIfAborted()
-      const failure = deadline.isOver() ? deadlineError(deadlineMs, error) : error
-      const fault = faultOf(failure)
-      if (options.expects?.(fault)) throw new Expected(fault, { cause: failure })
-      throw translate(failure, { target: `${name}/${prefix}${key}`, key, ...(lease && { lease }) })
+      throw failure(deadline.isOver() ? deadlineError(deadlineMs, error) : error, options)
     } finally {
       deadline.stop()
     }
   }
+
   return {
     client,
     name,
@@ -177,6 +179,13 @@ function clientConfig(options: S3Options): S3ClientConfig {
       httpsAgent: { ...agent, ...(ca !== undefined && { ca: [...getCACertificates('default'), ca] }) },
     },
   }
+}
+
+function deadlineOf(
+  { deadlineMs = defaults.deadlineMs }: S3Options,
+  { bytes = 0, isSlow = false }: SendOptions,
+) {
+  return (isSlow ? Math.max(slowCommandMs, deadlineMs) : deadlineMs) + bytes / slowestBytesPerMs
 }
 
 /** Whether to ask again what the SDK has given up, or was not to repeat. */

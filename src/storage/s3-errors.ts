@@ -117,7 +117,9 @@ export function translate(error: unknown, { target, key, lease }: FaultContext):
       ...(retryAfterSeconds !== undefined && { retryAfterSeconds }),
     })
   }
-  const advice = isCertificateFault(fault.code) ? adviceOf['certificate'] : adviceOf[fault.code]
+  const kind = isCertificateFault(fault.code) ? 'certificate' : fault.code
+  // The answer to a HEAD has a status alone.
+  const advice = adviceOf[kind] ?? adviceOf[`${fault.status}`]
   const message = `the storage refused ${target}: ${said(fault)}`
   return new S3Error(fault.code, advice ? `${message}. ${advice}` : message, options)
 }
@@ -143,7 +145,6 @@ const wrongRegion = 'Set the region of the bucket'
 const adviceOf: Readonly<Record<string, string>> = {
   NoSuchBucket: 'Create the bucket, or correct its name',
   AccessDenied: denied,
-  Forbidden: denied,
   '403': denied,
   InvalidAccessKeyId:
     'The access key is unknown there: check AWS_ACCESS_KEY_ID, or the role of the service account',
@@ -152,6 +153,7 @@ const adviceOf: Readonly<Record<string, string>> = {
   InvalidToken: 'The session token is not valid there: renew the credentials',
   AuthorizationHeaderMalformed: wrongRegion,
   PermanentRedirect: wrongRegion,
+  '301': wrongRegion,
   IllegalLocationConstraintException: wrongRegion,
   InvalidBucketName: 'Correct the name of the bucket',
   RequestTimeTooSkewed: 'Set the clock of this machine or of the storage',

@@ -5,6 +5,7 @@ import {
   ListMultipartUploadsCommand,
   ListPartsCommand,
   type CompletedPart,
+  type ListMultipartUploadsCommandOutput,
 } from '@aws-sdk/client-s3'
 import type { CallOptions, UploadHandle, WriteLease } from './driver.ts'
 import { Expected, type Bucket } from './s3-client.ts'
@@ -114,21 +115,27 @@ export async function abortUpload(
 async function uploadsTo(bucket: Bucket, key: string, options: CallOptions) {
   const found: { readonly id: string; readonly begun: number }[] = []
   const Key = bucket.full(key)
-  let marker: { KeyMarker: string; UploadIdMarker: string } | undefined
-  do {
-    const from = marker ?? {}
-    const command = () => new ListMultipartUploadsCommand({ Bucket: bucket.name, Prefix: Key, ...from })
+  let from: UploadMarker | undefined = {}
+  while (from) {
+    const marker: UploadMarker = from
+    const command = () => new ListMultipartUploadsCommand({ Bucket: bucket.name, Prefix: Key, ...marker })
     const { output } = await bucket.send(command, { ...options, key })
-    for (const upload of output.Uploads ?? []) {
-      if (upload.Key !== Key || upload.UploadId === undefined) continue
-      found.push({ id: upload.UploadId, begun: upload.Initiated?.getTime() ?? Infinity })
+    for (const { Key: of, UploadId: id, Initiated } of output.Uploads ?? []) {
+      if (of === Key && id !== undefined) found.push({ id, begun: Initiated?.getTime() ?? Infinity })
     }
-    // Keys come in order: once another key is the next, all of ours were seen.
-    const { IsTruncated, NextKeyMarker, NextUploadIdMarker } = output
-    marker =
-      IsTruncated && NextKeyMarker === Key && NextUploadIdMarker !== undefined
-        ? { KeyMarker: NextKeyMarker, UploadIdMarker: NextUploadIdMarker }
-        : undefined
-  } while (marker)
+    from = markerAfter(output, Key)
+  }
   return found
+}
+
+interface UploadMarker {
+  readonly KeyMarker?: string
+  readonly UploadIdMarker?: string
+}
+
+/** Keys come in order: once another key is the next, all uploads to this one were seen. */
+function markerAfter(output: ListMultipartUploadsCommandOutput, key: string): UploadMarker | undefined {
+  const { IsTruncated, NextKeyMarker, NextUploadIdMarker } = output
+  if (!IsTruncated || NextKeyMarker !== key || NextUploadIdMarker === undefined) return undefined
+  return { KeyMarker: NextKeyMarker, UploadIdMarker: NextUploadIdMarker }
 }

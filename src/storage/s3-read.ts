@@ -193,9 +193,9 @@ async function* watchedChunks(body: Readable, signal: AbortSignal | undefined): 
   const chunks: AsyncIterator<Buffer> = body[Symbol.asyncIterator]()
   try {
     for (;;) {
-      const { value, done } = await whileWatched(body, signal, () => chunks.next())
-      if (done) return
-      yield value
+      const next = await whileWatched(body, signal, () => chunks.next())
+      if (next.done) return
+      yield next.value
     }
   } finally {
     body.destroy()

@@ -7,6 +7,7 @@
  */
 import type { $Command, S3Client, S3ClientResolvedConfig } from '@aws-sdk/client-s3'
 import type { ServiceInputTypes, ServiceOutputTypes } from '@aws-sdk/client-s3'
+import type { Clock } from '../clock.ts'
 import type { RemoveLease } from './driver.ts'
 
 export type S3Command<I extends ServiceInputTypes, O extends ServiceOutputTypes> = $Command<
@@ -56,6 +57,7 @@ export async function presignCommand<I extends ServiceInputTypes, O extends Serv
   client: S3Client,
   command: S3Command<I, O>,
   seconds: number,
+  clock: Clock,
 ): Promise<{ readonly url: string; readonly seconds: number }> {
   let unsigned: HttpRequest | undefined
   replaceSigning(command, (request) => {
@@ -66,7 +68,7 @@ export async function presignCommand<I extends ServiceInputTypes, O extends Serv
     if (!(error instanceof NotSent)) throw error
   })
   if (!unsigned) throw new Error('the request was not built')
-  const now = Date.now() + client.config.systemClockOffset
+  const now = clock.now() + client.config.systemClockOffset
   const { expiration } = await client.config.credentials()
   const lifeSeconds = expiration ? Math.floor((expiration.getTime() - now) / 1000) : Infinity
   const livesFor = Math.max(1, Math.min(seconds, lifeSeconds))

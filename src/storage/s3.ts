@@ -74,7 +74,7 @@ export function s3Driver(options: S3Options): Driver {
     async presign(key, method, seconds) {
       const input = { Bucket: bucket.name, Key: bucket.full(key) }
       const command = method === 'GET' ? new GetObjectCommand(input) : new HeadObjectCommand(input)
-      const { url } = await presignCommand(bucket.client, command, seconds)
+      const { url } = await presignCommand(bucket.client, command, seconds, bucket.clock)
       return url
     },
     async close() {
