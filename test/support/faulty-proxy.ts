@@ -19,15 +19,19 @@ export interface ProxiedRequest {
   readonly body: Buffer
 }
 
+export interface Answer {
+  readonly status: number
+  readonly code: string
+  readonly headers?: Readonly<Record<string, string>>
+  /** Default: an S3 error with the code. */
+  readonly body?: string
+}
+
 export interface Misbehaviour {
   /** Answered here; the server never hears of it. */
-  readonly answer?: {
-    readonly status: number
-    readonly code: string
-    readonly headers?: Record<string, string>
-  }
+  readonly answer?: Answer
   /** Passed on, and answered otherwise than the server did. */
-  readonly replace?: { readonly status: number; readonly code: string }
+  readonly replace?: Answer
   /** The connection is cut before the request is passed on, or after the server has answered. */
   readonly cut?: 'before' | 'after'
   /** The connection is cut when this many bytes of the answer's body have come. */
@@ -169,11 +173,8 @@ function errorBody(code: string): string {
   return `<?xml version="1.0" encoding="UTF-8"?><Error><Code>${code}</Code><Message>asked for</Message></Error>`
 }
 
-function answer(
-  outgoing: ServerResponse,
-  { status, code, headers = {} }: { status: number; code: string; headers?: Record<string, string> },
-): void {
-  outgoing.writeHead(status, { 'content-type': 'application/xml', ...headers }).end(errorBody(code))
+function answer(outgoing: ServerResponse, { status, code, headers, body }: Answer): void {
+  outgoing.writeHead(status, { 'content-type': 'application/xml', ...headers }).end(body ?? errorBody(code))
 }
 
 async function passOn(
