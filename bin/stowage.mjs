@@ -9,8 +9,9 @@ if (isOlder(process.versions.node, needed)) {
   console.error(`stowage needs Node.js ${needed} or newer, and this is ${process.versions.node}.`)
   process.exitCode = 1
 } else {
-  const built = here('../dist/main.js')
-  import(existsSync(built) ? built.href : here('../src/main.ts').href).catch((error) => {
+  // A checkout runs its source, whatever was built from it earlier; a package has only what was built.
+  const source = here('../src/main.ts')
+  import(existsSync(source) ? source.href : here('../dist/main.js').href).catch((error) => {
     console.error(error)
     process.exitCode = 1
   })

@@ -34,11 +34,17 @@ const serveSettings = {
     default: '24h',
     help: 'an upload nobody goes on with is given up after so long',
   },
+  acceptSparseImages: {
+    group: 'Server:',
+    kind: yesOrNo,
+    default: 'false',
+    help: 'take images without all their layers, too; an index may always lack some of its images',
+  },
   claimOwner: {
     group: 'Server:',
     kind: text('<id>', /^[A-Za-z0-9][A-Za-z0-9._:/-]{0,252}$/, 'letters, digits and . _ : / -, at most 253'),
     default: 'standalone',
-    help: 'whose storage it is: a storage that another owner claimed is refused; replicas share one',
+    help: 'whose storage an empty one becomes: only its owner may collect garbage in it; replicas share one',
   },
   logLevel: {
     group: 'Server:',
@@ -129,6 +135,7 @@ async function openRegistryOn(values: ServeValues, log: Log, opened: AsyncDispos
     claimOwner: values.claimOwner,
     manifestMaxBytes: values.manifestMaxBytes,
     uploadExpiryMs: values.uploadExpiry,
+    acceptsSparseImages: values.acceptSparseImages,
   })
   opened.defer(() => registry.close())
   return registry
