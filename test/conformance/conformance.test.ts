@@ -38,6 +38,19 @@ test('the server conforms to the specification on memory', async () => {
   await expectConformance('memory', [])
 }, 300_000)
 
+test('by default an image without its layers is refused, and all else conforms', async () => {
+  const server = await startStowage(['--storage', 'memory'])
+  try {
+    const { failures, skipped, disabled } = await runConformance(server.registry)
+    // The image that lacks a layer, and what would be read of it; the index that lacks an image passes.
+    expect(failures.filter((failure) => !failure.startsWith('OCI Conformance Test/sparse/'))).toEqual([])
+    expect(failures.find((failure) => failure.includes('/sparse/push/manifest-by-digest'))).toContain('404')
+    expect({ failed: failures.length, skipped, disabled }).toEqual({ failed: 7, skipped: 0, disabled: 0 })
+  } finally {
+    await server.stop()
+  }
+}, 300_000)
+
 describe('on a file system', () => {
   let root = ''
   beforeAll(async () => {
