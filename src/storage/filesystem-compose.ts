@@ -1,8 +1,8 @@
-import { link, rm } from 'node:fs/promises'
+import { link } from 'node:fs/promises'
 import type { Clock } from '../clock.ts'
 import { PreconditionFailed, type Listed } from './driver.ts'
 import { codeOf } from './filesystem-errors.ts'
-import { openFile, statFile } from './filesystem-info.ts'
+import { openFile, statFile, unlinkIfThere } from './filesystem-info.ts'
 import type { Paths } from './filesystem-paths.ts'
 import { writeFileWith, type FileSink } from './filesystem-sink.ts'
 import { readAhead } from './filesystem-stream.ts'
@@ -46,7 +46,7 @@ async function linkSource(paths: Paths, source: Listed, path: string): Promise<b
     throw error
   }
   const linked = await statFile(path)
-  if (linked?.version !== source.object.version) await rm(path, { force: true })
+  if (linked?.version !== source.object.version) await unlinkIfThere(path)
   refuseChanged(source, linked?.version)
   return true
 }

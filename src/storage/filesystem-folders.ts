@@ -6,7 +6,7 @@ import type { Paths } from './filesystem-paths.ts'
 
 /** Folders come with the first object below them and go with the last; other processes do the same meanwhile. */
 export interface Folders {
-  /** Makes a folder and those above it. It may be gone again when this returns. */
+  /** Makes a folder and those above it. It may be gone again when this returns; ENOENT where that came early. */
   make(path: string): Promise<void>
   /**
    * Makes the names in a folder durable, and the folder's own name, up to one that is known to be durable: whoever
@@ -33,9 +33,7 @@ export function foldersOf(paths: Paths): Folders {
   }
 
   return {
-    async make(path) {
-      await mkdir(path, { recursive: true })
-    },
+    make: makeFolder,
     sync,
     async syncNames(path) {
       for (let at = path; (await syncFolder(at)) === undefined && at !== paths.root; at = dirname(at));
@@ -46,6 +44,26 @@ export function foldersOf(paths: Paths): Folders {
       return at
     },
   }
+}
+
+/** Not mkdir with `recursive`, which tries for ever where a file system answers ENOENT for good. */
+async function makeFolder(path: string): Promise<void> {
+  if ((await madeFolder(path)) || path === dirname(path)) return
+  await makeFolder(dirname(path))
+  await mkdir(path).catch((error: unknown) => {
+    if (codeOf(error) !== 'EEXIST') throw error
+  })
+}
+
+/** False where the folder above it does not exist. */
+async function madeFolder(path: string): Promise<boolean> {
+  try {
+    await mkdir(path)
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return false
+    if (codeOf(error) !== 'EEXIST') throw error
+  }
+  return true
 }
 
 /** The folder's identity; undefined where it is gone, and with it what was to be made durable. */

@@ -1,5 +1,5 @@
 import { constants, type BigIntStats } from 'node:fs'
-import { lstat, open, type FileHandle } from 'node:fs/promises'
+import { lstat, open, unlink, type FileHandle } from 'node:fs/promises'
 import type { ObjectInfo } from './driver.ts'
 import { codeOf, unlessAbsent } from './filesystem-errors.ts'
 
@@ -49,4 +49,9 @@ async function openNonBlocking(path: string): Promise<FileHandle | undefined> {
     if (codeOf(error) === 'ENXIO') return undefined
     throw error
   }
+}
+
+/** Removes a file, if there is one. */
+export async function unlinkIfThere(path: string): Promise<void> {
+  await unlessAbsent(() => unlink(path))
 }

@@ -4,11 +4,12 @@
  * ever makes: a collection renames that folder away, and so ends every write that slept in it.
  */
 import { randomUUID } from 'node:crypto'
-import { link, lstat, mkdir, rename, rm } from 'node:fs/promises'
+import { link, lstat, mkdir, rename } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { Clock } from '../clock.ts'
 import { LeaseExpired, PreconditionFailed, type RemoveLease, type WriteLease } from './driver.ts'
 import { codeOf, isAbsence, unlessAbsent } from './filesystem-errors.ts'
+import { unlinkIfThere } from './filesystem-info.ts'
 import type { Folders } from './filesystem-folders.ts'
 import type { Paths } from './filesystem-paths.ts'
 
@@ -32,6 +33,9 @@ export interface Placement {
 /** Others may empty and remove a folder each time it was made; this often in a row they do not. */
 const maxAttempts = 100
 
+/** Something has the name already: an object, or a folder. */
+const occupied = new Set(['EEXIST', 'EISDIR', 'ENOTEMPTY'])
+
 export function placementOf(paths: Paths, folders: Folders, clock: Clock): Placement {
   const temporaryPath = async () => {
     await mkdir(paths.temporary).catch((error: unknown) => {
@@ -52,10 +56,13 @@ export function placementOf(paths: Paths, folders: Folders, clock: Clock): Place
       // A folder that was renamed away takes its files with it.
       if (lease && isAbsence(error) && !(await isThere(dirname(from))))
         throw new LeaseExpired(key, { cause: error })
+      if (codeOf(error) === 'ENOTDIR') {
+        throw new Error(`${key} cannot be stored: a part of its path is an object`, { cause: error })
+      }
       throw error
     } finally {
       // Also after success: a link has two names, and rename(2) does nothing where both are names of one file.
-      await rm(from, { force: true })
+      await unlinkIfThere(from)
     }
     await folders.sync(dirname(to))
   }
@@ -68,24 +75,32 @@ export function placementOf(paths: Paths, folders: Folders, clock: Clock): Place
         await (options.ifAbsent ? link(from, to) : rename(from, to))
         return
       } catch (error) {
-        await mayTryAgain(error, attempt, from, to, key)
+        await clearTheWay(error, attempt, from, to, key)
       }
     }
   }
 
-  const mayTryAgain = async (error: unknown, attempt: number, from: string, to: string, key: string) => {
-    const code = codeOf(error)
-    if (code === 'EEXIST') {
-      if (await isFolder(to))
-        throw new Error(`${key} cannot be stored: objects lie below it`, { cause: error })
-      // Who is told that it exists may rely on that.
-      await folders.sync(dirname(to))
-      throw new PreconditionFailed(key, { cause: error })
+  /** Returns where another attempt may go better. */
+  const clearTheWay = async (error: unknown, attempt: number, from: string, to: string, key: string) => {
+    const code = codeOf(error) ?? ''
+    if (attempt >= maxAttempts) throw error
+    if (occupied.has(code)) {
+      if (!(await isFolder(to))) throw await existing(error, to, key)
+      const isEmpty = (await folders.removeEmpty(to)) !== to
+      if (!isEmpty) throw new Error(`${key} cannot be stored: objects lie below it`, { cause: error })
+    } else if (code === 'ENOENT' && (await isThere(from))) {
+      await folders.make(dirname(to)).catch((failure: unknown) => {
+        if (codeOf(failure) !== 'ENOENT') throw failure
+      })
+    } else {
+      throw error
     }
-    if (code !== 'ENOENT' || attempt >= maxAttempts || !(await isThere(from))) throw error
-    await folders.make(dirname(to)).catch((failure: unknown) => {
-      if (codeOf(failure) !== 'ENOENT') throw failure
-    })
+  }
+
+  const existing = async (error: unknown, to: string, key: string) => {
+    // Who is told that it exists may rely on that.
+    await folders.sync(dirname(to))
+    return new PreconditionFailed(key, { cause: error })
   }
 
   return { place, temporaryPath }

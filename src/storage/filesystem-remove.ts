@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto'
-import { rename, unlink } from 'node:fs/promises'
+import { lstat, rename, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { Clock } from '../clock.ts'
 import type { CallOptions, RemoveLease } from './driver.ts'
-import { codeOf, isAbsence } from './filesystem-errors.ts'
+import { isAbsence, unlessAbsent } from './filesystem-errors.ts'
 import type { Folders } from './filesystem-folders.ts'
 import type { Paths } from './filesystem-paths.ts'
 import { refuseLate } from './filesystem-place.ts'
@@ -39,15 +39,14 @@ export async function removeFiles(
   await inParallel(changed, concurrency, (folder) => folders.syncNames(folder))
 }
 
-/** What unlink says of a folder: no object has that key. */
-const isFolder = new Set(['EISDIR', 'EPERM'])
-
 async function unlinkFile(path: string): Promise<void> {
   try {
     await unlink(path)
   } catch (error) {
-    if (isAbsence(error) || isFolder.has(codeOf(error) ?? '')) return
-    throw error
+    if (isAbsence(error)) return
+    // No object has the key of a folder.
+    const isFolder = (await unlessAbsent(() => lstat(path)))?.isDirectory() === true
+    if (!isFolder) throw error
   }
 }
 

@@ -3,6 +3,7 @@ import type { ObjectInfo } from './driver.ts'
 import { infoOf } from './filesystem-info.ts'
 
 const batchBytes = 1024 * 1024
+const batchChunks = 1024
 const syncBytes = 32 * 1024 * 1024
 
 /** A new file that is written once, from its beginning to its end. Use it from one caller, a call at a time. */
@@ -75,7 +76,7 @@ export async function createSink(path: string): Promise<FileSink> {
       gathered.push(chunk)
       gatheredBytes += chunk.length
       size += chunk.length
-      if (gatheredBytes >= batchBytes) await startBatch()
+      if (gatheredBytes >= batchBytes || gathered.length >= batchChunks) await startBatch()
     },
     async flush() {
       if (gatheredBytes > 0) await startBatch()

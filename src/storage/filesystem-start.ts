@@ -12,7 +12,7 @@ const dayMs = 24 * 60 * 60 * 1000
 /** @throws Error where the folder cannot be made, or cannot hold what the driver needs, saying what is missing */
 export async function prepareRoot(paths: Paths, folders: Folders, clock: Clock): Promise<void> {
   try {
-    await mkdir(paths.temporary, { recursive: true })
+    await folders.make(paths.temporary)
     await folders.sync(paths.temporary)
     await probe(paths)
     await makeCollectionFolder(paths, folders)

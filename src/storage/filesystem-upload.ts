@@ -1,5 +1,6 @@
-import { link, rename, rm } from 'node:fs/promises'
+import { link, rename } from 'node:fs/promises'
 import { segmentKey, type Append, type Listed, type Upload } from './driver.ts'
+import { unlinkIfThere } from './filesystem-info.ts'
 import type { Placement } from './filesystem-place.ts'
 import { createSink } from './filesystem-sink.ts'
 
@@ -15,7 +16,7 @@ export async function startUpload(placement: Placement, key: string, signal?: Ab
   const end = async () => {
     isOver = true
     await sink.close()
-    await rm(path, { force: true })
+    await unlinkIfThere(path)
   }
   return {
     async write(chunk) {
@@ -50,7 +51,7 @@ export async function startAppend(placement: Placement, prefix: string, offset: 
         return [{ key, object }]
       } finally {
         await sink.close()
-        await rm(path, { force: true })
+        await unlinkIfThere(path)
       }
     },
   }

@@ -4,11 +4,11 @@ import { segmentKey, type Append, type Driver, type ObjectStream, type Upload } 
 import { composeFile } from './filesystem-compose.ts'
 import { explaining, explainingEach } from './filesystem-errors.ts'
 import { foldersOf } from './filesystem-folders.ts'
-import { openFile, statFile } from './filesystem-info.ts'
+import { openFile } from './filesystem-info.ts'
 import { listFolder, listObjects } from './filesystem-list.ts'
 import { pathsBelow } from './filesystem-paths.ts'
 import { placementOf } from './filesystem-place.ts'
-import { wholeReader } from './filesystem-read.ts'
+import { fileStatter, wholeReader } from './filesystem-read.ts'
 import { removeFiles, revokeRound } from './filesystem-remove.ts'
 import { writeFileWith } from './filesystem-sink.ts'
 import { prepareRoot, removeStale } from './filesystem-start.ts'
@@ -35,14 +35,15 @@ export async function filesystemDriver(options: FilesystemOptions): Promise<Driv
   const { root } = paths
   const folders = foldersOf(paths)
   const placement = placementOf(paths, folders, clock)
-  const readWhole = wholeReader()
+  const readWhole = wholeReader(clock)
+  const statPath = fileStatter(clock)
   const explain = explaining(root)
   await prepareRoot(paths, folders, clock)
 
   return {
     stat: explain(async (key) => {
       const path = paths.ofReadable(key)
-      const object = path === undefined ? undefined : await statFile(path)
+      const object = path === undefined ? undefined : await statPath(path)
       return { date: clock.now(), ...(object && { object }) }
     }),
 

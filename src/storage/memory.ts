@@ -136,7 +136,7 @@ export function memoryDriver(options: MemoryOptions = {}): Driver {
     },
 
     async remove(keys, { lease } = {}) {
-      if (isOver(lease)) throw new LeaseExpired(keys.join(', '))
+      if (keys.length > 0 && isOver(lease)) throw new LeaseExpired(keys.join(', '))
       for (const key of keys) objects.delete(key)
     },
 
