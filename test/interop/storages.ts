@@ -2,6 +2,10 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { referrersCompleteKey, roots } from '../../src/registry/layout.ts'
+import type { Driver } from '../../src/storage/driver.ts'
+import { filesystemDriver } from '../../src/storage/filesystem.ts'
+import { s3Driver } from '../../src/storage/s3.ts'
 import type { SharedStorage } from '../support/distribution.ts'
 import { credentialsEnv, startMinio, type S3Server } from '../support/s3-servers.ts'
 import { startStowage, type Stowage } from '../support/stowage.ts'
@@ -38,6 +42,27 @@ export function createStorages(): Storages {
       for (const folder of folders) await rm(folder, { recursive: true, force: true })
     },
   }
+}
+
+/** Our marks that every manifest has its referrer link: without them we look again. No server runs meanwhile. */
+export async function removeReferrerMarks(storage: SharedStorage): Promise<void> {
+  const driver = await openDriver(storage)
+  try {
+    const marks = [referrersCompleteKey]
+    for await (const { key } of driver.list(`${roots.stowage}repositories/`)) {
+      if (key.endsWith('/_referrers/complete')) marks.push(key)
+    }
+    await driver.remove(marks)
+  } finally {
+    await driver.close?.()
+  }
+}
+
+async function openDriver(storage: SharedStorage): Promise<Driver> {
+  if ('root' in storage) return filesystemDriver({ root: storage.root })
+  const { s3, bucket, prefix = '' } = storage
+  Object.assign(process.env, credentialsEnv(s3))
+  return s3Driver({ bucket, prefix, region: s3.region, endpoint: s3.endpoint, pathStyle: true })
 }
 
 export async function startStowageOn(storage: SharedStorage): Promise<Stowage> {

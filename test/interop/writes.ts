@@ -11,18 +11,24 @@ import {
 import type { BlobForm, RegistryClient } from '../support/image-transfer.ts'
 import type { Contents } from './contents.ts'
 
-export interface Writer {
-  readonly client: RegistryClient
-  readonly contents: Contents
-  /** The forms of upload that the registry knows. */
+/** What a registry can do of what we want to see. */
+export interface Abilities {
+  /** The forms of upload that it knows. */
   readonly forms: readonly BlobForm[]
   readonly deletesTags: boolean
+  readonly takesEmptyBlobs: boolean
   /** Whether the tags of a manifest that is deleted by digest keep their folders. */
   readonly leavesFolders: boolean
 }
 
+export interface Writer extends Abilities {
+  readonly client: RegistryClient
+  readonly contents: Contents
+}
+
 /** Several parts on S3, for either writer. */
 const manyParts = 12 * 2 ** 20
+const twoParts = 5.5 * 2 ** 20
 
 /** A repository beside another and one below it: `a` is a prefix of both names. */
 const nested = { outer: 'a', inner: 'a/b', beside: 'a-b', deep: 'a/b/c' } as const
@@ -40,7 +46,7 @@ async function writeImages({ client, contents, forms }: Writer, phase: string): 
   const large = buildImage(`${phase}/large`, { layerSizes: [manyParts, 4096] })
   await contents.push(client, 'library/app', large, { tags: [phase, `${phase}-1`, `${phase}-1.0`] })
   for (const form of forms) {
-    const image = buildImage(`${phase}/${form}`, { layerSizes: [6 * 2 ** 20] })
+    const image = buildImage(`${phase}/${form}`, { layerSizes: [twoParts] })
     await contents.push(client, 'library/forms', image, { tags: [`${phase}-${form}`], form })
   }
   for (const version of ['old', 'new']) {
@@ -72,9 +78,10 @@ async function writeIndexes({ client, contents }: Writer, phase: string): Promis
 }
 
 /** A blob without a byte, and an image whose blobs were all mounted from another repository. */
-async function writeBlobs({ client, contents }: Writer, phase: string): Promise<void> {
-  await contents.pushBlob(client, nested.outer, blobOf(Buffer.alloc(0), 'text/plain'))
-  const image = buildImage(`${phase}/mounted`, { layerSizes: [manyParts] })
+async function writeBlobs(writer: Writer, phase: string): Promise<void> {
+  const { client, contents, takesEmptyBlobs } = writer
+  if (takesEmptyBlobs) await contents.pushBlob(client, nested.outer, blobOf(Buffer.alloc(0), 'text/plain'))
+  const image = buildImage(`${phase}/mounted`, { layerSizes: [2048, 4096] })
   await contents.push(client, 'library/app', image, { tags: [`${phase}-mounted`] })
   for (const blob of image.blobs) await contents.mountBlob(client, nested.deep, blob, 'library/app')
   await contents.push(client, nested.deep, image, { tags: [phase] })
@@ -101,13 +108,17 @@ async function writeArtifacts({ client, contents }: Writer, phase: string): Prom
   await contents.push(client, name, buildArtifact(`${phase}/alone`), { tags: [`${phase}-alone`] })
 }
 
-/** What deleteLeftovers takes away in a later phase, by the other registry; and the same done by this one, at once. */
+/**
+ * What deleteLeftovers takes away in a later phase, by the other registry; and the same done by this one, at once.
+ * No tag of these begins with another: on S3, version 2.8 does not delete `x` beside `x-y`, and 3 does not list `x_y`
+ * beside `x`.
+ */
 async function writeLeftovers(writer: Writer, phase: string): Promise<void> {
   const { client, contents } = writer
   for (const lot of ['own', 'left'] as const) {
     const { name, manifest, alone, blob } = leftoversOf(phase, lot)
-    await contents.push(client, name, manifest, { tags: [`${phase}-${lot}`, `${phase}-${lot}-too`] })
-    await contents.push(client, name, alone, { tags: [`${phase}-${lot}-alone`, `${phase}-${lot}-kept`] })
+    await contents.push(client, name, manifest, { tags: [`${phase}-${lot}`, `too-${phase}-${lot}`] })
+    await contents.push(client, name, alone, { tags: [`alone-${phase}-${lot}`, `kept-${phase}-${lot}`] })
     await contents.pushBlob(client, name, blob)
   }
   await deleteLot(writer, phase, 'own')
@@ -130,6 +141,6 @@ async function deleteLot(writer: Writer, phase: string, lot: 'own' | 'left'): Pr
   const { client, contents, deletesTags, leavesFolders } = writer
   const { name, manifest, blob } = leftoversOf(phase, lot)
   await contents.deleteManifest(client, name, manifest, leavesFolders)
-  if (deletesTags) await contents.deleteTag(client, name, `${phase}-${lot}-alone`)
+  if (deletesTags) await contents.deleteTag(client, name, `alone-${phase}-${lot}`)
   await contents.deleteBlob(client, name, blob)
 }

@@ -103,11 +103,12 @@ export function registryClient(registry: string): RegistryClient {
     },
 
     async push(name, manifest, { tags = [], form } = {}) {
-      for (const child of manifest.children) await client.push(name, child, form ? { form } : {})
-      for (const blob of manifest.blobs) await client.pushBlob(name, blob, form)
-      for (const reference of tags.length === 0 ? [manifest.digest] : tags) {
-        await client.pushManifest(name, reference, manifest)
-      }
+      await Promise.all([
+        ...manifest.children.map((child) => client.push(name, child, form ? { form } : {})),
+        ...manifest.blobs.map((blob) => client.pushBlob(name, blob, form)),
+      ])
+      const references = tags.length === 0 ? [manifest.digest] : tags
+      await Promise.all(references.map((reference) => client.pushManifest(name, reference, manifest)))
     },
 
     async pushManifest(name, reference, { mediaType, bytes }) {
@@ -149,7 +150,7 @@ export function registryClient(registry: string): RegistryClient {
 
 const octets = { 'Content-Type': 'application/octet-stream' }
 
-function bodyOf(bytes: Buffer): BodyInit {
+function bodyOf(bytes: Buffer): NonNullable<RequestInit['body']> {
   return new Uint8Array(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.length)
 }
 
