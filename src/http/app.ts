@@ -18,16 +18,28 @@ export function createApp({ log, ...options }: AppOptions): Koa {
     router[method](path, async (ctx) => handle(exchange(ctx, ctx.captures ?? [], options)))
   }
   app.use(renderErrors(log))
+  app.use(checkTarget)
   app.use(router.routes())
   app.use(refuse)
   return app
+}
+
+/** Koa parses a target in the absolute form when it is first asked for the path, and throws where it is no URL. */
+function checkTarget(ctx: Context, next: () => Promise<void>): Promise<void> {
+  try {
+    void ctx.path
+  } catch (cause) {
+    throw new OciError('REQUEST_INVALID', { message: 'the target of the request is not a URL', cause })
+  }
+  return next()
 }
 
 /** Every path answers in the specification's form: Docker 29 breaks at a 404 that is not JSON. */
 function refuse(ctx: Context): never {
   const allowed = endpoints
     .filter((endpoint) => endpoint.path.test(ctx.path))
-    .map((endpoint) => endpoint.method.toUpperCase())
+    // The router answers HEAD wherever there is a GET.
+    .flatMap(({ method }) => (method === 'get' ? ['GET', 'HEAD'] : [method.toUpperCase()]))
   if (allowed.length === 0) throw new OciError('NOT_FOUND', { detail: { path: ctx.path.slice(0, 300) } })
   throw new OciError('UNSUPPORTED', {
     message: `${ctx.method} is not supported here`,

@@ -45,11 +45,21 @@ function decode(part: string): string {
   }
 }
 
-/** The length of a request's body in bytes, undefined where it is sent in chunks of unknown number. */
+/** S3's largest object. Buffers are sized by what a client announces, so what nobody could store ends here. */
+const maxBodyBytes = 5 * 2 ** 40
+
+/**
+ * The length of a request's body in bytes, undefined where it is sent in chunks of unknown number.
+ * @throws OciError SIZE_INVALID
+ */
 export function bodySize({ req }: Context): number | undefined {
   const length = req.headers['content-length']
-  if (length !== undefined) return Number(length)
-  return req.headers['transfer-encoding'] === undefined ? 0 : undefined
+  if (length === undefined) return req.headers['transfer-encoding'] === undefined ? 0 : undefined
+  if (Number(length) <= maxBodyBytes) return Number(length)
+  throw new OciError('SIZE_INVALID', {
+    status: 413,
+    message: `no body may be larger than ${maxBodyBytes} bytes`,
+  })
 }
 
 /** The body, without ending the connection when its reader gives up: the client is to read why. */

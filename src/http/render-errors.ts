@@ -16,7 +16,8 @@ export function renderErrors(log: Log): Middleware {
 }
 
 function renderError(ctx: Context, error: unknown, log: Log): void {
-  const request = { method: ctx.method, path: ctx.path }
+  // Not ctx.path: a target that cannot be parsed is one of the errors.
+  const request = { method: ctx.method, path: ctx.url.split('?')[0] }
   if (ctx.res.headersSent) {
     // The status is out: all that is left to say is that this answer is not whole.
     if (!ctx.req.destroyed) log.error({ ...request, err: error }, 'an answer was cut short')

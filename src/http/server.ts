@@ -73,6 +73,8 @@ export async function listen(handle: Handle, options: ListenOptions): Promise<Ht
     continueOnRead(request, response)
     onRequest(request, response)
   })
+  // An expectation that we do not know may be ignored (RFC 9110, section 10.1.1); Node's own refusal is not JSON.
+  server.on('checkExpectation', onRequest)
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
     answerUnreadable(error, socket, exchanges.isAnswering(socket))
   })

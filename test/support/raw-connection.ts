@@ -1,0 +1,42 @@
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+
+/** A connection on which a test says what no HTTP client would. */
+export interface RawConnection extends Disposable {
+  readonly socket: Socket
+  write(bytes: string | Buffer): void
+  /** Waits until what came so far matches. */
+  expect(pattern: RegExp): Promise<string>
+  /** All that came, once the server has ended the connection. */
+  readonly ended: Promise<string>
+}
+
+/** Close it with `using`: as a client that vanishes, without a word. */
+export async function openRaw(port: number): Promise<RawConnection> {
+  const socket = connect(port, '127.0.0.1')
+  socket.on('error', () => undefined)
+  await once(socket, 'connect')
+  let received = ''
+  socket.on('data', (chunk: Buffer) => (received += chunk.toString('latin1')))
+  const closed = once(socket, 'close')
+  return {
+    socket,
+    write: (bytes) => void socket.write(bytes, 'latin1'),
+    async expect(pattern) {
+      while (!pattern.test(received)) {
+        if (socket.destroyed) throw new Error(`the connection ended after ${JSON.stringify(received)}`)
+        await Promise.race([once(socket, 'data'), closed])
+      }
+      return received
+    },
+    ended: closed.then(() => received),
+    [Symbol.dispose]: () => void socket.resetAndDestroy(),
+  }
+}
+
+/** What the server says to these bytes until it ends the connection. */
+export async function sayRaw(port: number, bytes: string | Buffer): Promise<string> {
+  using connection = await openRaw(port)
+  connection.write(bytes)
+  return await connection.ended
+}
