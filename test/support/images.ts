@@ -40,7 +40,7 @@ const types = {
     manifest: mediaTypes.imageManifest,
     index: mediaTypes.imageIndex,
     config: 'application/vnd.oci.image.config.v1+json',
-    layer: 'application/vnd.oci.image.layer.v1.tar',
+    layer: 'application/vnd.oci.image.layer.v1.tar+gzip',
   },
   docker: {
     manifest: mediaTypes.dockerManifest,
@@ -55,10 +55,7 @@ export const emptyBlob = blobOf(Buffer.from('{}'), 'application/vnd.oci.empty.v1
 
 export interface ImageOptions {
   readonly format?: Format
-  /**
-   * The size of each layer's tar: a multiple of 512, at least 2,048. OCI layers are stored so, Docker's are compressed.
-   * Default: one of 2,048.
-   */
+  /** The size of each layer's tar: a multiple of 512, at least 2,048; the layer is a few bytes more. Default: [2048]. */
   readonly layerSizes?: readonly number[]
   readonly platform?: Platform
   /** The digests of config and layers; the manifest's own is always sha256. */
@@ -72,9 +69,8 @@ export interface ImageOptions {
 export function buildImage(seed: string, options: ImageOptions = {}): TestManifest {
   const { format = 'oci', layerSizes = [2048], platform = linuxAmd64, algorithm, annotations } = options
   const tars = layerSizes.map((size, at) => layerTar(`${seed}/${at}`, size))
-  const layers = tars.map((tar) =>
-    blobOf(format === 'docker' ? gzipSync(tar, { level: 1 }) : tar, types[format].layer, algorithm),
-  )
+  // Stored and not deflated: what the tars hold does not compress.
+  const layers = tars.map((tar) => blobOf(gzipSync(tar, { level: 0 }), types[format].layer, algorithm))
   const config = blobOf(
     encode({
       ...platform,
