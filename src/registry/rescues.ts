@@ -26,6 +26,9 @@ export async function writeRescue(
 /** A round of deletes (`sweeping-<r>`): what it may delete, and how long after its LastModified it is open. */
 export const sweepingSchema = z.object({ keys: z.array(z.string()), leaseMs: z.number().positive() })
 
+/** A subject and all its referrers are one round, however many they are. */
+const maxRoundBytes = 256 * 1024 * 1024
+
 export interface RoundWait {
   readonly driver: Driver
   readonly clock: Clock
@@ -53,10 +56,11 @@ export async function waitForRounds(wait: RoundWait): Promise<void> {
 
 async function hasOpenRound({ driver, names, generation }: RoundWait): Promise<boolean> {
   for (const { listed, round } of await unfinishedRounds(driver, generation)) {
-    if (!(await isOpenFor(driver, listed, names))) continue
-    // A file system has no lease that it enforces, but lets anyone end a round at once.
-    if (!driver.revokeRemovals) return true
-    await driver.revokeRemovals(round)
+    const leaseMs = await leaseIfNamed(driver, listed.key, names)
+    if (leaseMs === undefined) continue
+    // A file system enforces no lease, and a collector may sleep just before its delete; but anyone can end a round.
+    if (driver.revokeRemovals) await driver.revokeRemovals(round)
+    else if (await isOpen(driver, listed, leaseMs)) return true
   }
   return false
 }
@@ -75,17 +79,21 @@ async function unfinishedRounds(
   return [...rounds].flatMap(([round, listed]) => (listed ? [{ listed, round }] : []))
 }
 
-/** The lease is counted by the storage's clock alone. */
-async function isOpenFor(
+/** How long the round is open, if it names one of `names`. */
+async function leaseIfNamed(
   driver: Driver,
-  { key, object }: Listed,
+  key: string,
   names: ReadonlySet<string>,
-): Promise<boolean> {
-  const bytes = await driver.read(key)
+): Promise<number | undefined> {
+  const bytes = await driver.read(key, { maxBytes: maxRoundBytes })
   // The records of a run go 30 days after its end: such a round was closed long ago.
-  if (!bytes) return false
+  if (!bytes) return undefined
   const round = decodeJson(key, bytes, sweepingSchema)
-  if (!round.keys.some((name) => names.has(name))) return false
+  return round.keys.some((name) => names.has(name)) ? round.leaseMs : undefined
+}
+
+/** The lease is counted by the storage's clock alone. */
+async function isOpen(driver: Driver, { key, object }: Listed, leaseMs: number): Promise<boolean> {
   const { date } = await driver.stat(key)
-  return date <= object.modified + round.leaseMs
+  return date <= object.modified + leaseMs
 }
