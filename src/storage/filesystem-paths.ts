@@ -9,7 +9,7 @@
 import { checkKey, keyFault } from './keys.ts'
 
 const temporary = 'stowage/tmp'
-export const collectionFolder = 'stowage/gc'
+const collectionFolder = 'stowage/gc'
 const reserved = [temporary, 'stowage/gc/tmp', 'stowage/gc/trash', 'lost+found'].map((folder) => `${folder}/`)
 
 const maxElementBytes = 255
