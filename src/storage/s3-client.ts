@@ -158,7 +158,7 @@ export function openBucket(config: S3Options): Bucket {
 }
 
 function clientConfig(options: S3Options): S3ClientConfig {
-  const { endpoint, pathStyle, ca } = options
+  const { endpoint, pathStyle } = options
   const region =
     options.region ?? (endpoint === undefined ? undefined : process.env['AWS_REGION'] || 'us-east-1')
   // Slow clients hold the connections that they are served from: the bound is there for bugs, not for fairness.
@@ -176,9 +176,14 @@ function clientConfig(options: S3Options): S3ClientConfig {
       connectionTimeout: 5_000,
       throwOnRequestTimeout: true,
       httpAgent: agent,
-      httpsAgent: { ...agent, ...(ca !== undefined && { ca: [...getCACertificates('default'), ca] }) },
+      httpsAgent: { ...agent, ...trusted(options) },
     },
   }
+}
+
+/** For a TLS agent: the authorities of the options beside the usual ones. */
+export function trusted({ ca }: S3Options): { readonly ca?: string[] } {
+  return ca === undefined ? {} : { ca: [...getCACertificates('default'), ca] }
 }
 
 function deadlineOf(

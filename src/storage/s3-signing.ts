@@ -49,6 +49,12 @@ export function signWithLease<I extends ServiceInputTypes, O extends ServiceOutp
   })
 }
 
+/** A URL, and for how many seconds it can be used. */
+export interface Presigned {
+  readonly url: URL
+  readonly seconds: number
+}
+
 /**
  * A URL with which the command can be carried out by whoever has it, for `seconds` or as long as the credentials
  * live, whichever is shorter.
@@ -58,7 +64,15 @@ export async function presignCommand<I extends ServiceInputTypes, O extends Serv
   command: S3Command<I, O>,
   seconds: number,
   clock: Clock,
-): Promise<{ readonly url: string; readonly seconds: number }> {
+): Promise<Presigned> {
+  return presignUnsent(client, await buildRequest(client, command), seconds, clock)
+}
+
+/** The request of a command, as it would be signed next; its headers are those that a client sends by itself. */
+export async function buildRequest<I extends ServiceInputTypes, O extends ServiceOutputTypes>(
+  client: S3Client,
+  command: S3Command<I, O>,
+): Promise<HttpRequest> {
   let unsigned: HttpRequest | undefined
   replaceSigning(command, (request) => {
     unsigned = request
@@ -68,15 +82,23 @@ export async function presignCommand<I extends ServiceInputTypes, O extends Serv
     if (!(error instanceof NotSent)) throw error
   })
   if (!unsigned) throw new Error('the request was not built')
+  unsigned.headers = { host: unsigned.headers['host'] ?? '' }
+  return unsigned
+}
+
+/** See presignCommand; the request stays as it is. */
+export async function presignUnsent(
+  client: S3Client,
+  request: HttpRequest,
+  seconds: number,
+  clock: Clock,
+): Promise<Presigned> {
   const now = clock.now() + client.config.systemClockOffset
   const { expiration } = await client.config.credentials()
   const lifeSeconds = expiration ? Math.floor((expiration.getTime() - now) / 1000) : Infinity
   const livesFor = Math.max(1, Math.min(seconds, lifeSeconds))
-  unsigned.headers = { host: unsigned.headers['host'] ?? '' }
-  return {
-    url: urlOf(await presignRequest(client, unsigned, new Date(now), livesFor)),
-    seconds: livesFor,
-  }
+  const signed = await presignRequest(client, request, new Date(now), livesFor)
+  return { url: urlOf(signed), seconds: livesFor }
 }
 
 class NotSent extends Error {}
@@ -112,19 +134,21 @@ async function presignRequest(
   const signer = await client.config.signer()
   if (!isPresigner(signer)) throw new Error('the signer of the SDK cannot presign')
   // The payload's hash has no place in a presigned request; x-amz-checksum-sha256 lets the storage check the bytes.
-  request.headers['x-amz-content-sha256'] = 'UNSIGNED-PAYLOAD'
-  const kept = Object.keys(request.headers).filter((name) => name !== 'x-amz-content-sha256')
-  return signer.presign(request, { expiresIn, signingDate, unhoistableHeaders: new Set(kept) })
+  const { 'x-amz-content-sha256': _, ...kept } = request.headers
+  const headers = { ...kept, 'x-amz-content-sha256': 'UNSIGNED-PAYLOAD' }
+  const unhoistableHeaders = new Set(Object.keys(kept))
+  return signer.presign({ ...request, headers }, { expiresIn, signingDate, unhoistableHeaders })
 }
 
-function urlOf({ protocol, hostname, port, path, query }: HttpRequest): string {
+function urlOf({ protocol, hostname, port, path, query }: HttpRequest): URL {
   const pairs = Object.entries(query ?? {}).flatMap(([name, value]) =>
-    [value ?? ''].flat().map((each) => `${escape(name)}=${escape(each)}`),
+    [value ?? ''].flat().map((each) => `${escapeUri(name)}=${escapeUri(each)}`),
   )
-  return `${protocol}//${hostname}${port === undefined ? '' : `:${port}`}${path}?${pairs.join('&')}`
+  return new URL(`${protocol}//${hostname}${port === undefined ? '' : `:${port}`}${path}?${pairs.join('&')}`)
 }
 
-const escape = (text: string) =>
+/** RFC 3986, as signatures want it. */
+export const escapeUri = (text: string) =>
   encodeURIComponent(text).replace(
     /[!'()*]/g,
     (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`,

@@ -8,6 +8,7 @@
  * | s3-signing.ts   | signatures with a date of our own: leases, URLs for clients                         |
  * | s3-errors.ts    | what servers answer, and what it means here                                         |
  * | s3-read.ts, s3-list.ts, s3-write.ts, s3-remove.ts                                                     |
+ * | s3-small-reads.ts | reads past the SDK, which costs more than the storage                             |
  * | s3-pieces.ts    | cuts a stream into pieces, within the memory of buffers.ts                          |
  * | s3-upload.ts, s3-append.ts, s3-compose.ts, s3-multipart.ts                                            |
  */
@@ -20,9 +21,10 @@ import { compose } from './s3-compose.ts'
 import { list, listNames } from './s3-list.ts'
 import { abortUpload } from './s3-multipart.ts'
 import type { S3Options } from './s3-options.ts'
-import { read, stat, stream } from './s3-read.ts'
+import { stat, stream } from './s3-read.ts'
 import { remove } from './s3-remove.ts'
 import { presignCommand } from './s3-signing.ts'
+import { openSmallReads } from './s3-small-reads.ts'
 import { openUpload } from './s3-upload.ts'
 import { write } from './s3-write.ts'
 
@@ -30,13 +32,14 @@ export type { S3Options } from './s3-options.ts'
 
 export function s3Driver(options: S3Options): Driver {
   const bucket = openBucket(options)
+  const smallReads = openSmallReads(bucket, options)
   return {
     async stat(key, options = {}) {
       checkKey(key)
       return stat(bucket, key, options)
     },
     async read(key, options = {}) {
-      return keyFault(key) ? undefined : read(bucket, key, options)
+      return keyFault(key) ? undefined : smallReads.read(key, options)
     },
     async stream(key, options = {}) {
       return keyFault(key) ? undefined : stream(bucket, key, options)
@@ -75,9 +78,10 @@ export function s3Driver(options: S3Options): Driver {
       const input = { Bucket: bucket.name, Key: bucket.full(key) }
       const command = method === 'GET' ? new GetObjectCommand(input) : new HeadObjectCommand(input)
       const { url } = await presignCommand(bucket.client, command, seconds, bucket.clock)
-      return url
+      return url.href
     },
     async close() {
+      smallReads.close()
       bucket.close()
     },
   }
