@@ -17,6 +17,10 @@ export function createApp({ log, ...options }: AppOptions): Koa {
   for (const { method, path, handle } of endpoints) {
     router[method](path, async (ctx) => handle(exchange(ctx, ctx.captures ?? [], options)))
   }
+  app.on('error', (error: object) => {
+    // Koa tells of connections that broke, too, and without a listener it writes all of them to stderr.
+    if (!('syscall' in error)) log.error({ err: error }, 'a request failed')
+  })
   app.use(renderErrors(log))
   app.use(checkTarget)
   app.use(router.routes())

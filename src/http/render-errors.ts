@@ -15,17 +15,20 @@ export function renderErrors(log: Log): Middleware {
   }
 }
 
+const clientGone = 'the client went away'
+
 function renderError(ctx: Context, error: unknown, log: Log): void {
   // Not ctx.path: a target that cannot be parsed is one of the errors.
   const request = { method: ctx.method, path: ctx.url.split('?')[0] }
   if (ctx.res.headersSent) {
     // The status is out: all that is left to say is that this answer is not whole.
-    if (!ctx.req.destroyed) log.error({ ...request, err: error }, 'an answer was cut short')
+    if (ctx.req.socket.destroyed) log.debug({ ...request, err: error }, clientGone)
+    else log.error({ ...request, err: error }, 'an answer was cut short')
     ctx.res.destroy()
     return
   }
   if (ctx.req.destroyed && !ctx.req.complete) {
-    log.debug({ ...request, err: error }, 'the client went away')
+    log.debug({ ...request, err: error }, clientGone)
     ctx.respond = false
     ctx.res.destroy()
     return
