@@ -2,14 +2,8 @@
 import { afterAll, describe, expect, test } from '@jest/globals'
 import { distributionVersions, startDistribution } from '../support/distribution.ts'
 import { blobOf, buildImage, seededBytes } from '../support/images.ts'
-import {
-  expectBlob,
-  expectManifest,
-  expectNoBlob,
-  registryClient,
-  type RegistryClient,
-} from '../support/image-transfer.ts'
-import { createStorages, startStowageOn } from './storages.ts'
+import { expectBlob, expectManifest, expectNoBlob } from '../support/image-transfer.ts'
+import { createStorages, serving, startStowageOn } from './storages.ts'
 
 const storages = createStorages()
 afterAll(() => storages.remove())
@@ -54,16 +48,3 @@ describe.each(distributionVersions)('with distribution %s', (version) => {
     for (const { client } of [ours, theirs]) await expectBlob(client, 'a', blob)
   })
 })
-
-interface Server {
-  readonly registry: string
-  stop(): Promise<unknown>
-}
-
-async function serving(starting: Promise<Server>): Promise<AsyncDisposable & { client: RegistryClient }> {
-  const server = await starting
-  return {
-    client: registryClient(server.registry),
-    [Symbol.asyncDispose]: async () => void (await server.stop()),
-  }
-}

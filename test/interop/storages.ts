@@ -8,6 +8,7 @@ import { filesystemDriver } from '../../src/storage/filesystem.ts'
 import { s3Driver } from '../../src/storage/s3.ts'
 import type { SharedStorage } from '../support/distribution.ts'
 import { credentialsEnv, startMinio, type S3Server } from '../support/s3-servers.ts'
+import { registryClient, type RegistryClient } from '../support/image-transfer.ts'
 import { startStowage, type Stowage } from '../support/stowage.ts'
 
 export const storageKinds = ['a directory', 'a bucket', 'a bucket below a prefix'] as const
@@ -71,4 +72,15 @@ export async function startStowageOn(storage: SharedStorage): Promise<Stowage> {
   const args = ['--storage', 's3', '--s3-bucket', bucket, '--s3-endpoint', s3.endpoint, '--s3-path-style']
   const place = prefix === undefined ? [] : ['--s3-prefix', prefix]
   return startStowage([...args, '--s3-region', s3.region, ...place], credentialsEnv(s3))
+}
+
+/** A server for as long as a block lasts. */
+export async function serving(
+  starting: Promise<{ readonly registry: string; stop(): Promise<unknown> }>,
+): Promise<AsyncDisposable & { client: RegistryClient }> {
+  const server = await starting
+  return {
+    client: registryClient(server.registry),
+    [Symbol.asyncDispose]: async () => void (await server.stop()),
+  }
 }
