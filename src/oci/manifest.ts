@@ -19,7 +19,7 @@ export interface Manifest {
   readonly hasMediaType: boolean
   /** Config, layers and an artifact's blobs that must be in the repository. */
   readonly blobs: readonly Descriptor[]
-  /** Layers that may live elsewhere; they are kept where they are here. */
+  /** Layers that may live elsewhere, and entries of an index that are no manifests (build caches): kept if here. */
   readonly foreignBlobs: readonly Descriptor[]
   /** The manifests of an index. They may be absent: a sparse index. */
   readonly children: readonly Descriptor[]
@@ -74,12 +74,16 @@ export function parseManifest(bytes: Uint8Array, contentType?: string): Manifest
   checkShape(raw, mediaType)
   const isIndex = mediaType === mediaTypes.imageIndex || mediaType === mediaTypes.dockerManifestList
   const layers = isIndex ? [] : blobsOf(raw).map(toDescriptor)
+  const entries = isIndex ? (raw.manifests ?? []).map(toDescriptor) : []
   return {
     mediaType,
     hasMediaType: Boolean(raw.mediaType),
     blobs: layers.filter((layer) => !isNonDistributable(layer.mediaType)),
-    foreignBlobs: layers.filter((layer) => isNonDistributable(layer.mediaType)),
-    children: isIndex ? (raw.manifests ?? []).map(toDescriptor) : [],
+    foreignBlobs: [
+      ...layers.filter((layer) => isNonDistributable(layer.mediaType)),
+      ...entries.filter((entry) => !isManifestMediaType(entry.mediaType)),
+    ],
+    children: entries.filter((entry) => isManifestMediaType(entry.mediaType)),
     subject: raw.subject?.digest,
     artifactType: raw.artifactType || (isIndex ? undefined : raw.config?.mediaType),
     annotations: raw.annotations ?? undefined,

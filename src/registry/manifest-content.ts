@@ -18,6 +18,8 @@ export interface ManifestContent {
 export interface ManifestContents {
   /** Whether a repository has it is not asked here. @throws OciError MANIFEST_UNKNOWN where it is damaged */
   get(digest: Digest): Promise<ManifestContent | undefined>
+  /** The same, undefined also for what is damaged or no manifest at all: nobody is served it. */
+  find(digest: Digest): Promise<ManifestContent | undefined>
   add(content: ManifestContent): void
 }
 
@@ -30,15 +32,33 @@ export function manifestContents({ driver, log }: { driver: Driver; log: Log }):
     sizeCalculation: (content) => content.bytes.length * 2 + 1024,
   })
   const load = shareReads(async (digest: Digest) => {
-    const bytes = await driver.read(blobKey(digest), { maxBytes: maxStoredBytes })
+    const bytes = await readUnlessLarge(driver, digest)
     if (!bytes) return undefined
     const content = readStored(digest, bytes, log)
     cache.set(digest, content)
     return content
   })
+  const get = async (digest: Digest) => cache.get(digest) ?? load(digest)
   return {
-    get: async (digest) => cache.get(digest) ?? load(digest),
+    get,
+    find: (digest) =>
+      get(digest).catch((error: unknown) => {
+        if (error instanceof OciError) return undefined
+        throw error
+      }),
     add: (content) => void cache.set(content.digest, content),
+  }
+}
+
+/** Any digest may be asked for as a manifest, also that of a large layer. */
+async function readUnlessLarge(driver: Driver, digest: Digest): Promise<Buffer | undefined> {
+  const key = blobKey(digest)
+  try {
+    return await driver.read(key, { maxBytes: maxStoredBytes })
+  } catch (cause) {
+    const { object } = await driver.stat(key)
+    if (!object || object.size <= maxStoredBytes) throw cause
+    throw new OciError('MANIFEST_UNKNOWN', { message: `${digest} is too large to be a manifest`, cause })
   }
 }
 

@@ -45,8 +45,10 @@ export function manifests({ protocol, contents, tags, acceptsSparseImages }: Man
       const digest = 'digest' in reference ? reference.digest : await tags.resolve(name, reference.tag)
       if (!digest) return undefined
       const names = async () => {
-        const content = await contents.get(digest)
-        return content ? namesOfManifest(context, name, digest, content.manifest) : new Set<string>()
+        const content = await contents.find(digest)
+        return content
+          ? namesOfManifest(context, name, digest, content.manifest)
+          : new Set([revisionLinkKey(name, digest), blobKey(digest)])
       }
       return readUnderProtocol(protocol, names, async () => {
         const link = await statShared(revisionLinkKey(name, digest))
@@ -76,7 +78,7 @@ export function manifests({ protocol, contents, tags, acceptsSparseImages }: Man
     },
 
     async remove(name, digest) {
-      const content = await contents.get(digest).catch(() => undefined)
+      const content = await contents.find(digest)
       if (!(await removeLink(protocol, revisionLinkKey(name, digest)))) return false
       const subject = content?.manifest.subject
       if (subject) await removeLink(protocol, referrerLinkKey(name, subject, digest))

@@ -39,7 +39,7 @@ export async function namesOfManifest(
     await pMap(
       manifest.children,
       async (child) => {
-        const content = walked.has(child.digest) ? undefined : await context.contents.get(child.digest)
+        const content = walked.has(child.digest) ? undefined : await context.contents.find(child.digest)
         if (content) await walk(child.digest, content.manifest)
       },
       { concurrency: checkConcurrency },
@@ -80,9 +80,10 @@ export async function checkReferences(
   const exists = async (...keys: string[]) =>
     (await Promise.all(keys.map((key) => driver.stat(key)))).every((stat) => stat.object)
 
+  const needed = context.acceptsSparseImages ? [] : manifest.blobs.map((blob) => blob.digest)
   const found = await pMap(
-    context.acceptsSparseImages ? [] : manifest.blobs,
-    async ({ digest }) => ((await exists(layerLinkKey(name, digest), blobKey(digest))) ? undefined : digest),
+    new Set(needed),
+    async (digest) => ((await exists(layerLinkKey(name, digest), blobKey(digest))) ? undefined : digest),
     { concurrency: checkConcurrency },
   )
   refuseMissing(found.filter((digest) => digest !== undefined))
@@ -97,11 +98,9 @@ export async function checkReferences(
       if (!(await exists(blobKey(digest)))) return refuseMissing([digest])
       const content = await contents.get(digest)
       if (!content) return false
-      const { blobs, children: grandchildren } = content.manifest
-      const isTested =
-        blobs.every((blob) => tested.has(layerLinkKey(name, blob.digest))) &&
-        grandchildren.every((child) => tested.has(revisionLinkKey(name, child.digest)))
-      return isTested && checkReferences(context, name, content.manifest, tested, checked)
+      const names = new Set<string>()
+      addNames(names, name, digest, content.manifest)
+      return names.isSubsetOf(tested) && checkReferences(context, name, content.manifest, tested, checked)
     },
     { concurrency: checkConcurrency },
   )

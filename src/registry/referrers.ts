@@ -88,7 +88,7 @@ export function referrers({ protocol, contents }: ReferrersOptions): Referrers {
 
   async function linkReferrer(name: RepositoryName, digest: Digest): Promise<void> {
     // One that cannot be read is no referrer that could be shown.
-    const content = await contents.get(digest).catch(() => undefined)
+    const content = await contents.find(digest)
     const subject = content?.manifest.subject
     if (!content || !subject) return
     let isThere = false

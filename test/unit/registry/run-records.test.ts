@@ -200,7 +200,7 @@ describe('what cannot be read is never taken for "not condemned"', () => {
     await at.collector.write(1, 'end', { format: 2, outcome: 'done', shards: [] })
     await expect(at.records.fresh()).rejects.toMatchObject({
       name: 'StorageUnavailable',
-      message: expect.stringContaining('newer version') as string,
+      message: expect.stringContaining('newer version') as unknown,
     })
   })
 
