@@ -2,7 +2,7 @@
  * One storage, served in turn by CNCF distribution and by us. What each wrote, moved and deleted is asked of the other,
  * byte for byte. The tests of a storage go on from each other.
  */
-import { afterAll, describe, expect, test } from '@jest/globals'
+import { afterAll, describe, expect, jest, test } from '@jest/globals'
 import {
   distributionVersions,
   findCollectable,
@@ -21,6 +21,9 @@ import {
   type StorageKind,
 } from './storages.ts'
 import { artifactsOf, deleteLeftovers, writeAllKinds, type Abilities, type Writer } from './writes.ts'
+
+// A test is a hundred pushes and more, each on disk before it is answered.
+jest.setTimeout(120_000)
 
 const storages = createStorages()
 afterAll(() => storages.remove())
