@@ -1,9 +1,17 @@
 import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
 import type { RepositoryName } from '../oci/names.ts'
-import type { Driver, ObjectInfo, ObjectStream, Range, WriteLease } from '../storage/driver.ts'
+import {
+  LeaseExpired,
+  type Driver,
+  type ObjectInfo,
+  type ObjectStream,
+  type Range,
+  type WriteLease,
+} from '../storage/driver.ts'
 import { blobKey, layerLinkKey } from './layout.ts'
 import { pushUnderProtocol, readUnderProtocol, type Protocol } from './protocol.ts'
+import { maxAttempts } from './safety.ts'
 import { shareReads } from './shared-reads.ts'
 
 /** Layers and configs: bytes by digest, which a repository has by its link. */
@@ -117,10 +125,17 @@ export async function writeLink(
  * a late one would remove what was pushed again. False where there is none.
  */
 export async function removeLink({ driver, times }: Protocol, key: string): Promise<boolean> {
-  const { date, object } = await driver.stat(key)
-  if (!object) return false
-  await driver.remove([key], { lease: { date, durationMs: times.removeLeaseMs } })
-  return true
+  for (let attempt = 0; attempt < maxAttempts; attempt++) {
+    const { date, object } = await driver.stat(key)
+    if (!object) return attempt > 0
+    try {
+      await driver.remove([key], { lease: { date, durationMs: times.removeLeaseMs } })
+      return true
+    } catch (error) {
+      if (!(error instanceof LeaseExpired)) throw error
+    }
+  }
+  throw new OciError('UNAVAILABLE', { headers: { 'Retry-After': '1' } })
 }
 
 export function blobUnknown(digest: Digest): OciError {

@@ -57,7 +57,8 @@ export async function readClaim(driver: Driver): Promise<Claim | undefined> {
 }
 
 async function claimIfEmpty(driver: Driver, owner: string): Promise<Claim | undefined> {
-  for await (const _ of driver.list(roots.distribution)) return undefined
+  // Content of our own, where another server has claimed it meanwhile and is pushed to already.
+  for await (const _ of driver.list(roots.distribution)) return readClaim(driver)
   const claim: Claim = { owner, times: defaultSafetyTimes }
   try {
     await driver.write(claimKey, encodeJson({ ...claim }), { ifAbsent: true })

@@ -35,5 +35,5 @@ export const roundWaitMs = 30_000
 /** A round is looked at this often while a request waits for it. */
 export const roundPollMs = 500
 
-/** How often one push may be sent back to R1 before its client is asked to try again. */
+/** How often one push begins again, or one removal with a newer date, before its client is asked to try again. */
 export const maxAttempts = 20

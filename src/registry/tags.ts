@@ -74,7 +74,10 @@ export function tags(protocol: Protocol): Tags {
     async remove(name, tag) {
       if (!(await removeLink(protocol, tagLinkKey(name, tag)))) return false
       // Its history goes too: distribution lists every tag that has a folder.
-      for await (const { key } of driver.list(tagFolder(name, tag))) await removeLink(protocol, key)
+      for await (const { key } of driver.list(tagFolder(name, tag))) {
+        // A tag that is there again has just been pushed.
+        if (key !== tagLinkKey(name, tag)) await removeLink(protocol, key)
+      }
       return true
     },
   }

@@ -81,7 +81,7 @@ describe('with no collector', () => {
     await putManifest(at, index, 'multi')
     const operations = at.operations()
     expect(records(operations)).toHaveLength(2)
-    const [began = 0, ended = 0] = [
+    const [began, ended] = [
       operations.indexOf('stat gc/runs/0000000001/owner'),
       operations.lastIndexOf('stat gc/runs/0000000001/owner'),
     ]

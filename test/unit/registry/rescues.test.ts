@@ -137,7 +137,7 @@ describe('a rescue', () => {
     await putManifest(at, app, 'v2')
     const rescues = await at.collector.rescues(1)
     expect(rescues).toHaveLength(2)
-    expect(rescues.map((names) => names.includes(keys.tag('v2'))).toSorted()).toEqual([false, true])
+    expect(rescues.filter((names) => names.includes(keys.tag('v2')))).toHaveLength(1)
   })
 
   test('belongs to the generation that condemned, and a new generation needs a new one', async () => {
