@@ -158,7 +158,9 @@ export function openBucket(config: S3Options): Bucket {
 }
 
 function clientConfig(options: S3Options): S3ClientConfig {
-  const { endpoint, pathStyle } = options
+  const { endpoint, pathStyle, log } = options
+  const ignore = () => {}
+  const tell = (...words: unknown[]) => log?.warn({}, words.map(String).join(' '))
   const region =
     options.region ?? (endpoint === undefined ? undefined : process.env['AWS_REGION'] || 'us-east-1')
   // Slow clients hold the connections that they are served from: the bound is there for bugs, not for fairness.
@@ -175,6 +177,7 @@ function clientConfig(options: S3Options): S3ClientConfig {
     requestHandler: {
       connectionTimeout: 5_000,
       throwOnRequestTimeout: true,
+      logger: { debug: ignore, info: ignore, warn: tell, error: tell },
       httpAgent: agent,
       httpsAgent: { ...agent, ...trusted(options) },
     },

@@ -1,7 +1,7 @@
 import { CopyObjectCommand, UploadPartCopyCommand, type CompletedPart } from '@aws-sdk/client-s3'
 import { PreconditionFailed, type ComposeOptions, type Listed, type Range } from './driver.ts'
 import { Expected, type Bucket } from './s3-client.ts'
-import { isAbsent } from './s3-errors.ts'
+import { isNoSuchKey } from './s3-errors.ts'
 import { abortMultipart, completeMultipart, createMultipart, type Multipart } from './s3-multipart.ts'
 import { maxCopyBytes, maxParts, minPartBytes } from './s3-options.ts'
 import { inParallel } from './s3-parallel.ts'
@@ -52,7 +52,7 @@ async function copyObject(
       ...copySource(bucket, source),
       ...bucket.encryption,
     })
-  await copying(source, () => bucket.send(command, { ...options, key, isSlow: true, expects: isAbsent }))
+  await copying(source, () => bucket.send(command, { ...options, key, isSlow: true, expects: isNoSuchKey }))
 }
 
 const copySource = (bucket: Bucket, { key, object }: Listed) => ({
@@ -225,7 +225,7 @@ async function copyPart(
       ...(!isWhole && { CopySourceRange: `bytes=${range.start}-${range.end}` }),
     })
   const { output } = await copying(source, () =>
-    bucket.send(command, { ...options, key, isSlow: true, expects: isAbsent }),
+    bucket.send(command, { ...options, key, isSlow: true, expects: isNoSuchKey }),
   )
   const { ETag } = output.CopyPartResult ?? {}
   return { PartNumber: number, ...(ETag !== undefined && { ETag }) }

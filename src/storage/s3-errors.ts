@@ -60,8 +60,14 @@ export function faultOf(error: unknown): Fault {
   }
 }
 
-export function isAbsent(fault: Fault): boolean {
-  return fault.status === 404 && ['NoSuchKey', 'NotFound'].includes(fault.code)
+/** There is no object, in the storage's own words: a gateway's 404 is not proof of absence. */
+export function isNoSuchKey(fault: Fault): boolean {
+  return fault.status === 404 && fault.code === 'NoSuchKey'
+}
+
+/** The same of a HEAD, whose answer has no words. */
+export function isHeadAbsent(fault: Fault): boolean {
+  return isNoSuchKey(fault) || (fault.status === 404 && fault.code === 'NotFound')
 }
 
 export function isUploadGone(fault: Fault): boolean {
@@ -79,7 +85,7 @@ const conflicts = new Set(['ConditionalRequestConflict', 'OperationAborted', 'Ex
 /** Whether asking again may help. */
 export function isTransient({ status, code }: Fault): boolean {
   if (status === undefined) return !lasting.has(code) && !isCertificateFault(code)
-  return status === 429 || status >= 500 || throttling.has(code)
+  return status === 429 || status >= 500 || momentary.has(code)
 }
 
 /**
@@ -87,10 +93,17 @@ export function isTransient({ status, code }: Fault): boolean {
  * that it speaks of has taken effect.
  */
 export function isRefusal({ status, code }: Fault): boolean {
-  return status !== undefined && (status < 500 || throttling.has(code))
+  return status !== undefined && (status < 500 || momentary.has(code))
 }
 
-const throttling = new Set(['SlowDown', 'TooManyRequests', 'RequestLimitExceeded', 'ThrottlingException'])
+/** Refusals that another attempt may not meet; RequestTimeout: the body came too slowly. */
+const momentary = new Set([
+  'SlowDown',
+  'TooManyRequests',
+  'RequestLimitExceeded',
+  'ThrottlingException',
+  'RequestTimeout',
+])
 
 /** Codes without an answer that no later attempt will change. */
 const lasting = new Set(['CredentialsProviderError', 'AbortError', 'TypeError'])

@@ -11,7 +11,7 @@ import {
   type Stat,
 } from './driver.ts'
 import { Expected, type Bucket } from './s3-client.ts'
-import { faultOf, isAbsent, isTransient } from './s3-errors.ts'
+import { faultOf, isHeadAbsent, isNoSuchKey, isTransient } from './s3-errors.ts'
 
 export const defaultMaxBytes = 16 * 1024 * 1024
 
@@ -25,7 +25,7 @@ export const etagOf = (version: string) => `"${version}"`
 export async function stat(bucket: Bucket, key: string, options: CallOptions): Promise<Stat> {
   try {
     const command = () => new HeadObjectCommand({ Bucket: bucket.name, Key: bucket.full(key) })
-    const { output, date } = await bucket.send(command, { ...options, key, expects: isAbsent })
+    const { output, date } = await bucket.send(command, { ...options, key, expects: isHeadAbsent })
     const { ContentLength: size = 0, LastModified, ETag } = output
     return { date, object: { size, modified: LastModified?.getTime() ?? date, version: versionOf(ETag) } }
   } catch (error) {
@@ -60,7 +60,11 @@ async function get(
       ...(version !== undefined && { IfMatch: etagOf(version) }),
     })
   try {
-    const { output, date } = await bucket.send(command, { key, expects: isAbsent, ...(signal && { signal }) })
+    const { output, date } = await bucket.send(command, {
+      key,
+      expects: isNoSuchKey,
+      ...(signal && { signal }),
+    })
     return { object: objectOf(output, date), body: bodyOf(output) }
   } catch (error) {
     if (error instanceof Expected) return undefined

@@ -1,7 +1,7 @@
 import { DeleteObjectCommand, DeleteObjectsCommand } from '@aws-sdk/client-s3'
 import { StorageUnavailable, type CallOptions, type RemoveLease } from './driver.ts'
 import { Expected, type Bucket } from './s3-client.ts'
-import { isAbsent, isRefusal, isTransient, translate, type Fault } from './s3-errors.ts'
+import { isNoSuchKey, isRefusal, isTransient, translate, type Fault } from './s3-errors.ts'
 import { inParallel } from './s3-parallel.ts'
 import { stat } from './s3-read.ts'
 
@@ -91,14 +91,14 @@ async function removeUntilAnswered(
   noteUnanswered: () => void,
 ): Promise<void> {
   const command = () => new DeleteObjectCommand({ Bucket: bucket.name, Key: bucket.full(key) })
-  const expects = (fault: Fault) => isTransient(fault) || isAbsent(fault)
+  const expects = (fault: Fault) => isTransient(fault) || isNoSuchKey(fault)
   for (let attempt = 0; ; attempt++) {
     try {
       await bucket.send(command, { key, lease, signature: 'query', onlyAnswered: true, expects })
       return
     } catch (error) {
       if (!(error instanceof Expected)) throw error
-      if (isAbsent(error.fault)) return
+      if (isNoSuchKey(error.fault)) return
       if (!isRefusal(error.fault)) noteUnanswered()
       if (attempt + 1 >= bucket.attempts) {
         throw new StorageUnavailable(`the storage did not answer to the removal of ${key}`, { cause: error })
