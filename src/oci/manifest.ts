@@ -36,7 +36,10 @@ const digestSchema = z.string().transform((text, context): Digest => {
   context.addIssue({ code: 'custom', message: 'expected sha256:<64 hex digits> or sha512:<128 hex digits>' })
   return z.NEVER
 })
-const annotationsSchema = z.record(z.string(), z.string()).nullish()
+// Not z.record: it leaves out what is called __proto__, and referrers are shown with all their annotations.
+const annotationsSchema = z
+  .custom<Readonly<Record<string, string>>>(isTextByName, 'expected texts by name')
+  .nullish()
 const rawDescriptorSchema = z.object({
   mediaType: z.string().min(1),
   digest: digestSchema,
@@ -88,6 +91,11 @@ export function parseManifest(bytes: Uint8Array, contentType?: string): Manifest
     artifactType: raw.artifactType || (isIndex ? undefined : raw.config?.mediaType),
     annotations: raw.annotations ?? undefined,
   }
+}
+
+function isTextByName(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false
+  return Object.values(value).every((text) => typeof text === 'string')
 }
 
 function blobsOf(raw: RawManifest): RawDescriptor[] {
