@@ -4,7 +4,7 @@ import { z } from 'zod'
 import { algorithms, type Algorithm } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
 import type { RepositoryName } from '../oci/names.ts'
-import type { Driver, Listed, UploadHandle } from '../storage/driver.ts'
+import { segmentKey, type Driver, type Listed, type UploadHandle } from '../storage/driver.ts'
 import { decodeJson, encodeJson } from './json.ts'
 import { segmentsPrefix, sessionFolder, sessionKey } from './layout.ts'
 
@@ -25,7 +25,10 @@ export interface Session {
 }
 
 export interface OpenSession extends Session {
+  /** The chain from byte 0 on. */
   readonly segments: readonly Listed[]
+  /** Segments behind a gap: a process died while it wrote several. They count for nothing, and give way. */
+  readonly strays: readonly Listed[]
   /** How many bytes have been received. */
   readonly offset: number
 }
@@ -38,7 +41,7 @@ const recordSchema = z.object({
 export type SessionRecord = z.infer<typeof recordSchema>
 
 export interface Sessions {
-  create(repository: RepositoryName, algorithm: Algorithm): Promise<Session>
+  create(repository: RepositoryName, algorithm: Algorithm): Promise<OpenSession>
   /** @throws OciError BLOB_UPLOAD_UNKNOWN where there is none of this id in this repository */
   open(repository: RepositoryName, id: string): Promise<OpenSession>
   /** Writes down the multipart upload that the session now has. */
@@ -46,7 +49,7 @@ export interface Sessions {
   /** Writes the record again as it is, so that it is young. */
   touch(session: Session): Promise<void>
   /** Removes all that the session has in the bucket, the record last. */
-  remove(id: string, segments: readonly Listed[]): Promise<void>
+  remove(session: OpenSession): Promise<void>
 }
 
 const idGrammar = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
@@ -78,7 +81,7 @@ export function sessions(driver: Driver): Sessions {
       const session = { id: randomUUID(), repository, algorithm }
       await write(session)
       known.set(session.id, session)
-      return session
+      return { ...session, segments: [], strays: [], offset: 0 }
     },
 
     async open(repository, id) {
@@ -93,12 +96,13 @@ export function sessions(driver: Driver): Sessions {
         })
       }
       const segments = listed.filter((found) => found.key !== sessionKey(id))
-      return { ...session, segments, offset: offsetAfter(id, segments) }
+      return { ...session, ...chainOf(id, segments) }
     },
 
-    async remove(id, segments) {
+    async remove({ id, segments, strays }) {
       known.delete(id)
-      if (segments.length > 0) await driver.remove(segments.map((segment) => segment.key))
+      const keys = [...segments, ...strays].map((segment) => segment.key)
+      if (keys.length > 0) await driver.remove(keys)
       await driver.remove([sessionKey(id)])
     },
   }
@@ -118,16 +122,14 @@ async function readSession(
   return record?.repository === repository ? { id, repository, algorithm: record.algorithm } : undefined
 }
 
-/** The end of the chain. Segments never overlap, but a damaged bucket could have lost one. */
-function offsetAfter(id: string, segments: readonly Listed[]): number {
+/** Segments never overlap, and the chain ends where the next one is missing. */
+function chainOf(id: string, listed: readonly Listed[]): Pick<OpenSession, 'segments' | 'strays' | 'offset'> {
   let offset = 0
-  for (const { key, object } of segments) {
-    if (Number(key.slice(segmentsPrefix(id).length)) !== offset) {
-      throw new OciError('BLOB_UPLOAD_INVALID', {
-        message: `upload ${id} has lost a part of its content; begin a new one`,
-      })
-    }
+  let count = 0
+  for (const { key, object } of listed) {
+    if (key !== segmentKey(segmentsPrefix(id), offset)) break
     offset += object.size
+    count++
   }
-  return offset
+  return { segments: listed.slice(0, count), strays: listed.slice(count), offset }
 }

@@ -59,7 +59,7 @@ export function uploads({ driver, clock, blobs, sessions, expiryMs }: UploadsOpt
       const session = await sessions.open(name, id)
       checkOffset(session, body)
       if (session.offset === 0 && body.size !== 0) {
-        if (await pushDirectly(session, digest, body)) return sessions.remove(id, [])
+        if (await pushDirectly(session, digest, body)) return sessions.remove(session)
         throw digestMismatch(digest)
       }
       await commitSegments(body.size === 0 ? session : await appendTo(session, body), digest)
@@ -71,7 +71,7 @@ export function uploads({ driver, clock, blobs, sessions, expiryMs }: UploadsOpt
       try {
         isPushed = await pushDirectly(session, digest, body)
       } finally {
-        await sessions.remove(session.id, [])
+        await sessions.remove(session)
       }
       if (!isPushed) throw digestMismatch(digest)
     },
@@ -79,7 +79,7 @@ export function uploads({ driver, clock, blobs, sessions, expiryMs }: UploadsOpt
     async cancel(name, id) {
       const session = await sessions.open(name, id)
       hashes.forget(id)
-      await sessions.remove(id, session.segments)
+      await sessions.remove(session)
     },
   }
 
@@ -118,6 +118,7 @@ export function uploads({ driver, clock, blobs, sessions, expiryMs }: UploadsOpt
   async function appendTo(session: OpenSession, body: Body): Promise<OpenSession> {
     checkOffset(session, body)
     const hash = hashes.take(session)
+    if (session.strays.length > 0) await driver.remove(session.strays.map(({ key }) => key))
     const append = await driver.append(segmentsPrefix(session.id), session.offset)
     let received = 0
     let failure: { readonly error: unknown } | undefined
@@ -132,7 +133,8 @@ export function uploads({ driver, clock, blobs, sessions, expiryMs }: UploadsOpt
     }
     const added = await closeAppend(session, append.close())
     const stored = added.reduce((sum, { object }) => sum + object.size, 0)
-    const longer = { ...session, segments: [...session.segments, ...added], offset: session.offset + stored }
+    const segments = [...session.segments, ...added]
+    const longer = { ...session, segments, strays: [], offset: session.offset + stored }
     // Where the storage failed, the hash has seen more than was stored: it is of no use to who continues.
     if (hash && stored === received) hashes.keep(longer, hash)
     if (failure) throw failure.error
@@ -157,13 +159,16 @@ export function uploads({ driver, clock, blobs, sessions, expiryMs }: UploadsOpt
     if (finishHash(hash, algorithmOf(digest)) !== digest) throw digestMismatch(digest)
     try {
       await blobs.commit(session.repository, digest, (key, lease) =>
-        driver.compose(session.segments, key, { lease }),
+        driver.compose(session.segments, key, {
+          lease,
+          record: (handle) => sessions.record(session, handle),
+        }),
       )
     } catch (error) {
       if (error instanceof PreconditionFailed) throw uploadChanged(session, error)
       throw error
     }
-    await sessions.remove(session.id, session.segments)
+    await sessions.remove(session)
   }
 
   /** A long body writes nothing that shows its session's age, so the record is written again now and then. */

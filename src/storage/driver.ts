@@ -145,7 +145,7 @@ export interface WriteOptions extends CallOptions {
   readonly lease?: WriteLease
 }
 
-export interface ComposeOptions extends CallOptions {
+export interface ComposeOptions extends CallOptions, Recorded {
   readonly lease?: WriteLease
 }
 
@@ -155,14 +155,18 @@ export interface UploadHandle {
   readonly id?: string
 }
 
-export interface UploadOptions extends CallOptions {
-  /** How many bytes will come, where that is known: lets the driver choose the size of its parts. */
-  readonly size?: number
+/** What outlives a crash in the middle, and how others learn of it. */
+export interface Recorded {
   /**
    * Called, and waited for, before something comes into being that only abortUpload would clean up (without an id),
    * and again right after, with its id. Never called where there is no such thing: small bodies, file systems.
    */
   readonly record?: (upload: UploadHandle) => Promise<void>
+}
+
+export interface UploadOptions extends CallOptions, Recorded {
+  /** How many bytes will come, where that is known: lets the driver choose the size of its parts. */
+  readonly size?: number
 }
 
 /** A stream on its way to its key. Use it from one caller, a call at a time. */

@@ -2,7 +2,7 @@ import { CopyObjectCommand, UploadPartCopyCommand, type CompletedPart } from '@a
 import { PreconditionFailed, type ComposeOptions, type Listed, type Range } from './driver.ts'
 import { Expected, type Bucket } from './s3-client.ts'
 import { isNoSuchKey } from './s3-errors.ts'
-import { abortMultipart, completeMultipart, createMultipart, type Multipart } from './s3-multipart.ts'
+import { abortMultipart, beginMultipart, completeMultipart, type Multipart } from './s3-multipart.ts'
 import { maxCopyBytes, maxParts, minPartBytes } from './s3-options.ts'
 import { inParallel } from './s3-parallel.ts'
 import { etagOf, read, stat } from './s3-read.ts'
@@ -174,7 +174,7 @@ async function composeParts(
   const { lease, signal } = options
   const calls = signal ? { signal } : {}
   if (plan.length > maxParts) throw new Error(`${key} would have more than ${maxParts} parts`)
-  const { multipart } = await createMultipart(bucket, key)
+  const multipart = await beginMultipart(bucket, key, options)
   try {
     const parts: CompletedPart[] = []
     await inParallel(plan, bucket.concurrency, async (part, index) => {

@@ -7,7 +7,7 @@ import {
   type CompletedPart,
   type ListMultipartUploadsCommandOutput,
 } from '@aws-sdk/client-s3'
-import type { CallOptions, UploadHandle, WriteLease } from './driver.ts'
+import type { CallOptions, Recorded, UploadHandle, WriteLease } from './driver.ts'
 import { Expected, type Bucket } from './s3-client.ts'
 import { isUploadGone } from './s3-errors.ts'
 import { stat } from './s3-read.ts'
@@ -21,7 +21,7 @@ export interface Multipart {
  * Its answer is always waited for, since only the answer names what has to be aborted. `isOnly` is false where an
  * attempt was not answered, and may have begun another upload whose id nobody knows: only its key leads to it.
  */
-export async function createMultipart(
+async function createMultipart(
   bucket: Bucket,
   key: string,
 ): Promise<{ readonly multipart: Multipart; readonly isOnly: boolean }> {
@@ -35,6 +35,21 @@ export async function createMultipart(
   const { output } = await bucket.send(command, { key })
   if (!output.UploadId) throw new Error(`the storage began an upload of ${key} without an id`)
   return { multipart: { key, id: output.UploadId }, isOnly: (output.$metadata.attempts ?? 1) === 1 }
+}
+
+/** Begins an upload that somebody finds again after a crash, at whatever step it comes. */
+export async function beginMultipart(bucket: Bucket, key: string, { record }: Recorded): Promise<Multipart> {
+  await record?.({ key })
+  const { multipart, isOnly } = await createMultipart(bucket, key)
+  try {
+    if (isOnly) await record?.(multipart)
+  } catch (error) {
+    await abortMultipart(bucket, multipart, {}).catch(() => {
+      // Why it could not be recorded is what has to be told; it was recorded by its key.
+    })
+    throw error
+  }
+  return multipart
 }
 
 const address = (bucket: Bucket, { key, id }: Multipart) => ({

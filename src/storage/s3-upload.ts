@@ -1,7 +1,7 @@
 import { UploadPartCommand, type CompletedPart } from '@aws-sdk/client-s3'
 import type { Upload, UploadOptions, WriteLease } from './driver.ts'
 import type { Bucket } from './s3-client.ts'
-import { abortMultipart, completeMultipart, createMultipart, type Multipart } from './s3-multipart.ts'
+import { abortMultipart, beginMultipart, completeMultipart, type Multipart } from './s3-multipart.ts'
 import { maxParts, partBytesFor, pieceBytesAt } from './s3-options.ts'
 import { Pieces, type Piece } from './s3-pieces.ts'
 import { write } from './s3-write.ts'
@@ -18,19 +18,9 @@ export function openUpload(bucket: Bucket, key: string, options: UploadOptions):
   let beginning: Promise<Multipart> | undefined
   let state: 'open' | 'completed' | 'aborted' = 'open'
 
-  const begin = async (): Promise<Multipart> => {
+  const begin = (): Promise<Multipart> => {
     signal.throwIfAborted()
-    await options.record?.({ key })
-    const { multipart, isOnly } = await createMultipart(bucket, key)
-    try {
-      if (isOnly) await options.record?.(multipart)
-    } catch (error) {
-      await abortMultipart(bucket, multipart, {}).catch(() => {
-        // Why it could not be recorded is what has to be told; it was recorded by its key.
-      })
-      throw error
-    }
-    return multipart
+    return beginMultipart(bucket, key, options)
   }
   const send = async ({ index, bytes }: Piece): Promise<void> => {
     if (index >= maxParts) throw new Error(`${key} would have more than ${maxParts} parts`)
