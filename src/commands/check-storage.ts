@@ -164,6 +164,6 @@ async function removeEverything(
 
 async function adviseOn(values: StorageValues): Promise<readonly string[]> {
   if (values.storage !== 's3') return []
-  const { adviseOnBucket } = await import('../storage/s3-advice.ts')
+  const { adviseOnBucket } = await import('../storage/s3/advice.ts')
   return adviseOnBucket(await s3Options(values))
 }

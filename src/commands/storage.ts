@@ -5,7 +5,7 @@ import { isNativeError } from 'node:util/types'
 import type { CheckTogether, Conflict, Settings, ValuesOf } from '../settings.ts'
 import { bytes, choice, httpUrl, text, yesOrNo } from '../settings-kinds.ts'
 import type { Driver } from '../storage/driver.ts'
-import type { S3Options } from '../storage/s3-options.ts'
+import type { S3Options } from '../storage/s3/options.ts'
 import type { Log } from '../telemetry/log.ts'
 import { CommandFailed } from './command.ts'
 

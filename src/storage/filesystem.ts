@@ -1,19 +1,19 @@
 import { resolve } from 'node:path'
 import { systemClock, type Clock } from '../clock.ts'
 import { segmentKey, type Append, type Driver, type ObjectStream, type Upload } from './driver.ts'
-import { composeFile } from './filesystem-compose.ts'
-import { explaining, explainingEach } from './filesystem-errors.ts'
-import { foldersOf } from './filesystem-folders.ts'
-import { openFile } from './filesystem-info.ts'
-import { listFolder, listObjects } from './filesystem-list.ts'
-import { pathsBelow } from './filesystem-paths.ts'
-import { placementOf } from './filesystem-place.ts'
-import { fileStatter, wholeReader } from './filesystem-read.ts'
-import { removeFiles, revokeRound } from './filesystem-remove.ts'
-import { writeFileWith } from './filesystem-sink.ts'
-import { prepareRoot, removeStale } from './filesystem-start.ts'
-import { readAhead } from './filesystem-stream.ts'
-import { startAppend, startUpload } from './filesystem-upload.ts'
+import { composeFile } from './filesystem/compose.ts'
+import { explaining, explainingEach } from './filesystem/errors.ts'
+import { foldersOf } from './filesystem/folders.ts'
+import { openFile } from './filesystem/info.ts'
+import { listFolder, listObjects } from './filesystem/list.ts'
+import { pathsBelow } from './filesystem/paths.ts'
+import { placementOf } from './filesystem/place.ts'
+import { fileStatter, wholeReader } from './filesystem/read.ts'
+import { removeFiles, revokeRound } from './filesystem/remove.ts'
+import { writeFileWith } from './filesystem/sink.ts'
+import { prepareRoot, removeStale } from './filesystem/start.ts'
+import { readAhead } from './filesystem/stream.ts'
+import { startAppend, startUpload } from './filesystem/upload.ts'
 
 export interface FilesystemOptions {
   /** The folder that holds everything; made where it does not exist. */
@@ -25,7 +25,7 @@ export interface FilesystemOptions {
 const defaultMaxBytes = 16 * 1024 * 1024
 
 /**
- * Objects as files of one machine: a key is a path below `root` (filesystem-paths.ts). Any number of processes of
+ * Objects as files of one machine: a key is a path below `root` (filesystem/paths.ts). Any number of processes of
  * that machine may use one root at once. An answer is given when file and folders are on the disk (fsync).
  * @throws Error where the root cannot be used, saying why
  */

@@ -1,34 +1,34 @@
 /**
- * The driver on S3 and what speaks like it. What each file beside this one holds:
+ * The driver on S3 and what speaks like it. What each file in s3/ holds:
  *
- * | file            | what                                                                                |
- * | --------------- | ----------------------------------------------------------------------------------- |
- * | s3-options.ts   | settings, the limits of S3, the sizes of parts                                      |
- * | s3-client.ts    | one bucket: how a request is made, timed, repeated                                  |
- * | s3-signing.ts   | signatures with a date of our own: leases, URLs for clients                         |
- * | s3-errors.ts    | what servers answer, and what it means here                                         |
- * | s3-read.ts, s3-list.ts, s3-write.ts, s3-remove.ts                                                     |
- * | s3-small-reads.ts | reads past the SDK, which costs more than the storage                             |
- * | s3-pieces.ts    | cuts a stream into pieces, within the memory of buffers.ts                          |
- * | s3-upload.ts, s3-append.ts, s3-compose.ts, s3-multipart.ts                                            |
+ * | file                                   | what                                                             |
+ * | -------------------------------------- | ---------------------------------------------------------------- |
+ * | options.ts                             | settings, the limits of S3, the sizes of parts                   |
+ * | client.ts                              | one bucket: how a request is made, timed, repeated               |
+ * | signing.ts                             | signatures with a date of our own: leases, URLs for clients      |
+ * | errors.ts                              | what servers answer, and what it means here                      |
+ * | read.ts, list.ts, write.ts, remove.ts  | the verbs                                                        |
+ * | small-reads.ts                         | reads past the SDK, which costs more than the storage            |
+ * | pieces.ts                              | cuts a stream into pieces, within the memory of buffers.ts       |
+ * | upload.ts, append.ts, compose.ts, multipart.ts | large objects                                            |
  */
 import { GetObjectCommand, HeadObjectCommand } from '@aws-sdk/client-s3'
 import type { Driver } from './driver.ts'
 import { checkKey, keyFault } from './keys.ts'
-import { openAppend } from './s3-append.ts'
-import { openBucket } from './s3-client.ts'
-import { compose } from './s3-compose.ts'
-import { list, listNames } from './s3-list.ts'
-import { abortUpload } from './s3-multipart.ts'
-import type { S3Options } from './s3-options.ts'
-import { stat, stream } from './s3-read.ts'
-import { remove } from './s3-remove.ts'
-import { presignCommand } from './s3-signing.ts'
-import { openSmallReads } from './s3-small-reads.ts'
-import { openUpload } from './s3-upload.ts'
-import { write } from './s3-write.ts'
+import { openAppend } from './s3/append.ts'
+import { openBucket } from './s3/client.ts'
+import { compose } from './s3/compose.ts'
+import { list, listNames } from './s3/list.ts'
+import { abortUpload } from './s3/multipart.ts'
+import type { S3Options } from './s3/options.ts'
+import { stat, stream } from './s3/read.ts'
+import { remove } from './s3/remove.ts'
+import { presignCommand } from './s3/signing.ts'
+import { openSmallReads } from './s3/small-reads.ts'
+import { openUpload } from './s3/upload.ts'
+import { write } from './s3/write.ts'
 
-export type { S3Options } from './s3-options.ts'
+export type { S3Options } from './s3/options.ts'
 
 export function s3Driver(options: S3Options): Driver {
   const bucket = openBucket(options)

@@ -8,7 +8,7 @@ import {
   S3Client,
 } from '@aws-sdk/client-s3'
 import { fileURLToPath } from 'node:url'
-import { adviseOnBucket } from '../../src/storage/s3-advice.ts'
+import { adviseOnBucket } from '../../src/storage/s3/advice.ts'
 import { startFaultyProxy, type FaultyProxy, type ProxiedRequest } from '../support/faulty-proxy.ts'
 import { run, start } from '../support/processes.ts'
 import { credentialsEnv, startMinio, type S3Server } from '../support/s3-servers.ts'

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals'
-import { lookByTurns } from '../../../src/storage/filesystem-turns.ts'
+import { lookByTurns } from '../../../src/storage/filesystem/turns.ts'
 import { manualClock } from '../../support/manual-clock.ts'
 
 const turn = () => new Promise((resolve) => setImmediate(resolve))

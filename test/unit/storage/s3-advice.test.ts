@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals'
 import type { LifecycleRule } from '@aws-sdk/client-s3'
-import { adviseOnRules, adviseOnVersions } from '../../../src/storage/s3-advice.ts'
+import { adviseOnRules, adviseOnVersions } from '../../../src/storage/s3/advice.ts'
 
 const abort: LifecycleRule = { Status: 'Enabled', AbortIncompleteMultipartUpload: { DaysAfterInitiation: 7 } }
 const expire: LifecycleRule = { ID: 'old', Status: 'Enabled', Expiration: { Days: 30 } }

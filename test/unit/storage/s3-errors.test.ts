@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals'
-import { faultOf, isRefusal, isTransient, translate } from '../../../src/storage/s3-errors.ts'
+import { faultOf, isRefusal, isTransient, translate } from '../../../src/storage/s3/errors.ts'
 
 const lease = { date: Date.UTC(2030, 0, 1), durationMs: 60_000 }
 

@@ -1,14 +1,14 @@
 import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
 import type { Listed } from '../../../src/storage/driver.ts'
-import { planParts } from '../../../src/storage/s3-compose.ts'
+import { planParts } from '../../../src/storage/s3/compose.ts'
 import {
   maxCopyBytes,
   maxParts,
   minPartBytes,
   partBytesFor,
   pieceBytesAt,
-} from '../../../src/storage/s3-options.ts'
+} from '../../../src/storage/s3/options.ts'
 
 const mebibyte = 1024 * 1024
 

@@ -1,4 +1,4 @@
-import type { ByteBudget } from './buffers.ts'
+import type { ByteBudget } from '../buffers.ts'
 
 export interface PiecesOptions {
   readonly memory: ByteBudget

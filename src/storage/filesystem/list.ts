@@ -1,10 +1,10 @@
 import { readdir } from 'node:fs/promises'
 import { pMapIterable, pMapSkip } from 'p-map'
-import type { Listed } from './driver.ts'
-import { unlessAbsent } from './filesystem-errors.ts'
-import { statFile } from './filesystem-info.ts'
-import { isReserved } from './filesystem-paths.ts'
-import { keyFault } from './keys.ts'
+import type { Listed } from '../driver.ts'
+import { unlessAbsent } from './errors.ts'
+import { statFile } from './info.ts'
+import { isReserved } from './paths.ts'
+import { keyFault } from '../keys.ts'
 
 /** In each folder on the way to where a listing is, this many of its entries are looked into ahead. */
 const ahead = { concurrency: 8, backpressure: 16 } as const

@@ -1,9 +1,9 @@
 import { closeSync, constants, fstatSync, lstatSync, openSync, readSync } from 'node:fs'
-import type { Clock } from '../clock.ts'
-import type { ObjectInfo } from './driver.ts'
-import { isAbsence } from './filesystem-errors.ts'
-import { infoOf, openFile, statFile } from './filesystem-info.ts'
-import { lookByTurns } from './filesystem-turns.ts'
+import type { Clock } from '../../clock.ts'
+import type { ObjectInfo } from '../driver.ts'
+import { isAbsence } from './errors.ts'
+import { infoOf, openFile, statFile } from './info.ts'
+import { lookByTurns } from './turns.ts'
 
 /** Larger files are read through the thread pool: the event loop would stand still for too long. */
 const maxSynchronousBytes = 64 * 1024

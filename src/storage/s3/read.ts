@@ -9,9 +9,9 @@ import {
   type ObjectStream,
   type Range,
   type Stat,
-} from './driver.ts'
-import { Expected, type Bucket } from './s3-client.ts'
-import { faultOf, isHeadAbsent, isNoSuchKey, isTransient } from './s3-errors.ts'
+} from '../driver.ts'
+import { Expected, type Bucket } from './client.ts'
+import { faultOf, isHeadAbsent, isNoSuchKey, isTransient } from './errors.ts'
 
 export const defaultMaxBytes = 16 * 1024 * 1024
 

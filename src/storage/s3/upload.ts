@@ -1,10 +1,10 @@
 import { UploadPartCommand, type CompletedPart } from '@aws-sdk/client-s3'
-import type { Upload, UploadOptions, WriteLease } from './driver.ts'
-import type { Bucket } from './s3-client.ts'
-import { abortMultipart, beginMultipart, completeMultipart, type Multipart } from './s3-multipart.ts'
-import { maxParts, partBytesFor, pieceBytesAt } from './s3-options.ts'
-import { Pieces, type Piece } from './s3-pieces.ts'
-import { write } from './s3-write.ts'
+import type { Upload, UploadOptions, WriteLease } from '../driver.ts'
+import type { Bucket } from './client.ts'
+import { abortMultipart, beginMultipart, completeMultipart, type Multipart } from './multipart.ts'
+import { maxParts, partBytesFor, pieceBytesAt } from './options.ts'
+import { Pieces, type Piece } from './pieces.ts'
+import { write } from './write.ts'
 
 /**
  * A body that fits into one part is held whole, and written in one request when it is completed: a body is never

@@ -1,6 +1,6 @@
 import { open, type FileHandle } from 'node:fs/promises'
-import type { ObjectInfo } from './driver.ts'
-import { infoOf } from './filesystem-info.ts'
+import type { ObjectInfo } from '../driver.ts'
+import { infoOf } from './info.ts'
 
 const batchBytes = 1024 * 1024
 const batchChunks = 1024

@@ -1,5 +1,5 @@
-import type { Clock } from '../clock.ts'
-import type { ByteBudget } from './buffers.ts'
+import type { Clock } from '../../clock.ts'
+import type { ByteBudget } from '../buffers.ts'
 
 export interface S3Options {
   readonly bucket: string

@@ -1,7 +1,7 @@
 import { constants, type BigIntStats } from 'node:fs'
 import { lstat, open, unlink, type FileHandle } from 'node:fs/promises'
-import type { ObjectInfo } from './driver.ts'
-import { codeOf, unlessAbsent } from './filesystem-errors.ts'
+import type { ObjectInfo } from '../driver.ts'
+import { codeOf, unlessAbsent } from './errors.ts'
 
 /** An object is a regular file: what is a folder, a link or a device is absent. */
 export async function statFile(path: string): Promise<ObjectInfo | undefined> {

@@ -1,4 +1,4 @@
-import type { Clock } from '../clock.ts'
+import type { Clock } from '../../clock.ts'
 
 /** A turn of the event loop is not held up for longer by these reads, unless a single one takes longer. */
 const maxTurnMs = 2

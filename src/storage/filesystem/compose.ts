@@ -1,11 +1,11 @@
 import { link } from 'node:fs/promises'
-import type { Clock } from '../clock.ts'
-import { PreconditionFailed, type Listed } from './driver.ts'
-import { codeOf } from './filesystem-errors.ts'
-import { openFile, statFile, unlinkIfThere } from './filesystem-info.ts'
-import type { Paths } from './filesystem-paths.ts'
-import { writeFileWith, type FileSink } from './filesystem-sink.ts'
-import { readAhead } from './filesystem-stream.ts'
+import type { Clock } from '../../clock.ts'
+import { PreconditionFailed, type Listed } from '../driver.ts'
+import { codeOf } from './errors.ts'
+import { openFile, statFile, unlinkIfThere } from './info.ts'
+import type { Paths } from './paths.ts'
+import { writeFileWith, type FileSink } from './sink.ts'
+import { readAhead } from './stream.ts'
 
 /** A link shares the time of its source, and a copy must not look older than it is to a collection. */
 const maxLinkedAgeMs = 10 * 60_000

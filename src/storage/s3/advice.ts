@@ -4,9 +4,9 @@ import {
   GetBucketVersioningCommand,
   type LifecycleRule,
 } from '@aws-sdk/client-s3'
-import { Expected, openBucket, type Bucket } from './s3-client.ts'
-import type { Fault } from './s3-errors.ts'
-import type { S3Options } from './s3-options.ts'
+import { Expected, openBucket, type Bucket } from './client.ts'
+import type { Fault } from './errors.ts'
+import type { S3Options } from './options.ts'
 
 type Rules = readonly LifecycleRule[]
 

@@ -1,13 +1,13 @@
 import { randomUUID } from 'node:crypto'
 import { lstat, rename, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import type { Clock } from '../clock.ts'
-import type { CallOptions, RemoveLease } from './driver.ts'
-import { isAbsence, unlessAbsent } from './filesystem-errors.ts'
-import type { Folders } from './filesystem-folders.ts'
-import type { Paths } from './filesystem-paths.ts'
-import { refuseLate } from './filesystem-place.ts'
-import { inParallel } from './s3-parallel.ts'
+import type { Clock } from '../../clock.ts'
+import type { CallOptions, RemoveLease } from '../driver.ts'
+import { isAbsence, unlessAbsent } from './errors.ts'
+import type { Folders } from './folders.ts'
+import type { Paths } from './paths.ts'
+import { refuseLate } from './place.ts'
+import { inParallel } from '../parallel.ts'
 
 interface Removal {
   readonly paths: Paths

@@ -1,8 +1,8 @@
 import { link, rename } from 'node:fs/promises'
-import { segmentKey, type Append, type Listed, type Upload } from './driver.ts'
-import { unlinkIfThere } from './filesystem-info.ts'
-import type { Placement } from './filesystem-place.ts'
-import { createSink } from './filesystem-sink.ts'
+import { segmentKey, type Append, type Listed, type Upload } from '../driver.ts'
+import { unlinkIfThere } from './info.ts'
+import type { Placement } from './place.ts'
+import { createSink } from './sink.ts'
 
 /**
  * An upload grows in a file of its own, and keeps it until it has its key: a completion that comes too late for its

@@ -1,9 +1,9 @@
-import { segmentKey, type Append, type CallOptions, type Listed } from './driver.ts'
-import type { Bucket } from './s3-client.ts'
-import { pieceBytesAt } from './s3-options.ts'
-import { Pieces, type Piece } from './s3-pieces.ts'
-import { remove } from './s3-remove.ts'
-import { createOnce } from './s3-write.ts'
+import { segmentKey, type Append, type CallOptions, type Listed } from '../driver.ts'
+import type { Bucket } from './client.ts'
+import { pieceBytesAt } from './options.ts'
+import { Pieces, type Piece } from './pieces.ts'
+import { remove } from './remove.ts'
+import { createOnce } from './write.ts'
 
 interface Segment {
   readonly offset: number

@@ -1,8 +1,8 @@
 import { mkdir, open, rmdir } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { LRUCache } from 'lru-cache'
-import { codeOf, isAbsence } from './filesystem-errors.ts'
-import type { Paths } from './filesystem-paths.ts'
+import { codeOf, isAbsence } from './errors.ts'
+import type { Paths } from './paths.ts'
 
 /** Folders come with the first object below them and go with the last; other processes do the same meanwhile. */
 export interface Folders {

@@ -15,7 +15,7 @@
  * | 200 with an <Error> in its body (completions, copies)   | the SDK makes 503 of it, which is asked again      |
  * | NoSuchBucket, AccessDenied, InvalidAccessKeyId, ...     | S3Error, which says what an operator can do        |
  */
-import { LeaseExpired, PreconditionFailed, StorageUnavailable, type RemoveLease } from './driver.ts'
+import { LeaseExpired, PreconditionFailed, StorageUnavailable, type RemoveLease } from '../driver.ts'
 
 /** The storage refused, for a reason that asking again does not cure. */
 export class S3Error extends Error {

@@ -7,12 +7,12 @@ import {
 } from '@aws-sdk/client-s3'
 import { hash } from 'node:crypto'
 import { getCACertificates } from 'node:tls'
-import { systemClock, type Clock } from '../clock.ts'
-import { byteBudget, type ByteBudget } from './buffers.ts'
-import type { CallOptions, RemoveLease } from './driver.ts'
-import { faultOf, isConflict, isRefusal, isTransient, translate, type Fault } from './s3-errors.ts'
-import { defaults, type PartSizes, type S3Options } from './s3-options.ts'
-import { headerSignatureMs, signWithLease, type S3Command } from './s3-signing.ts'
+import { systemClock, type Clock } from '../../clock.ts'
+import { byteBudget, type ByteBudget } from '../buffers.ts'
+import type { CallOptions, RemoveLease } from '../driver.ts'
+import { faultOf, isConflict, isRefusal, isTransient, translate, type Fault } from './errors.ts'
+import { defaults, type PartSizes, type S3Options } from './options.ts'
+import { headerSignatureMs, signWithLease, type S3Command } from './signing.ts'
 
 export interface SendOptions extends CallOptions {
   /** The key of the driver that the request is about. */

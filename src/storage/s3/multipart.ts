@@ -7,10 +7,10 @@ import {
   type CompletedPart,
   type ListMultipartUploadsCommandOutput,
 } from '@aws-sdk/client-s3'
-import type { CallOptions, Recorded, UploadHandle, WriteLease } from './driver.ts'
-import { Expected, type Bucket } from './s3-client.ts'
-import { isUploadGone } from './s3-errors.ts'
-import { stat } from './s3-read.ts'
+import type { CallOptions, Recorded, UploadHandle, WriteLease } from '../driver.ts'
+import { Expected, type Bucket } from './client.ts'
+import { isUploadGone } from './errors.ts'
+import { stat } from './read.ts'
 
 export interface Multipart {
   readonly key: string

@@ -1,7 +1,7 @@
 import { ListObjectsV2Command, type ListObjectsV2CommandOutput } from '@aws-sdk/client-s3'
-import type { CallOptions, Listed } from './driver.ts'
-import type { Bucket } from './s3-client.ts'
-import { versionOf } from './s3-read.ts'
+import type { CallOptions, Listed } from '../driver.ts'
+import type { Bucket } from './client.ts'
+import { versionOf } from './read.ts'
 
 type ListOptions = CallOptions & { readonly after?: string }
 

@@ -1,9 +1,9 @@
 import { DeleteObjectCommand, DeleteObjectsCommand } from '@aws-sdk/client-s3'
-import { StorageUnavailable, type CallOptions, type RemoveLease } from './driver.ts'
-import { Expected, type Bucket } from './s3-client.ts'
-import { isNoSuchKey, isRefusal, isTransient, translate, type Fault } from './s3-errors.ts'
-import { inParallel } from './s3-parallel.ts'
-import { stat } from './s3-read.ts'
+import { StorageUnavailable, type CallOptions, type RemoveLease } from '../driver.ts'
+import { Expected, type Bucket } from './client.ts'
+import { isNoSuchKey, isRefusal, isTransient, translate, type Fault } from './errors.ts'
+import { inParallel } from '../parallel.ts'
+import { stat } from './read.ts'
 
 /** The most keys of one DeleteObjects. */
 const batchKeys = 1000

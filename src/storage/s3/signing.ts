@@ -7,8 +7,8 @@
  */
 import type { $Command, S3Client, S3ClientResolvedConfig } from '@aws-sdk/client-s3'
 import type { ServiceInputTypes, ServiceOutputTypes } from '@aws-sdk/client-s3'
-import type { Clock } from '../clock.ts'
-import type { RemoveLease } from './driver.ts'
+import type { Clock } from '../../clock.ts'
+import type { RemoveLease } from '../driver.ts'
 
 export type S3Command<I extends ServiceInputTypes, O extends ServiceOutputTypes> = $Command<
   I,

@@ -1,5 +1,5 @@
 import type { FileHandle } from 'node:fs/promises'
-import type { Range } from './driver.ts'
+import type { Range } from '../driver.ts'
 
 const bufferBytes = 512 * 1024
 

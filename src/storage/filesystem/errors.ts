@@ -1,5 +1,5 @@
 import { isNativeError } from 'node:util/types'
-import { StorageUnavailable } from './driver.ts'
+import { StorageUnavailable } from '../driver.ts'
 
 /** The system's name of an error (`ENOENT`), or undefined where it has none. */
 export function codeOf(error: unknown): string | undefined {

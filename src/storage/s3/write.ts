@@ -1,8 +1,8 @@
 import { PutObjectCommand } from '@aws-sdk/client-s3'
-import { PreconditionFailed, type ObjectInfo, type WriteOptions } from './driver.ts'
-import { sha256, type Bucket } from './s3-client.ts'
-import { faultOf } from './s3-errors.ts'
-import { read, stat, versionOf } from './s3-read.ts'
+import { PreconditionFailed, type ObjectInfo, type WriteOptions } from '../driver.ts'
+import { sha256, type Bucket } from './client.ts'
+import { faultOf } from './errors.ts'
+import { read, stat, versionOf } from './read.ts'
 
 /**
  * One object in one request. The storage checks the bytes by their SHA-256, and with `ifAbsent` refuses a key that

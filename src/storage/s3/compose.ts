@@ -1,13 +1,13 @@
 import { CopyObjectCommand, UploadPartCopyCommand, type CompletedPart } from '@aws-sdk/client-s3'
-import { PreconditionFailed, type ComposeOptions, type Listed, type Range } from './driver.ts'
-import { Expected, type Bucket } from './s3-client.ts'
-import { isNoSuchKey } from './s3-errors.ts'
-import { abortMultipart, beginMultipart, completeMultipart, type Multipart } from './s3-multipart.ts'
-import { maxCopyBytes, maxParts, minPartBytes } from './s3-options.ts'
-import { inParallel } from './s3-parallel.ts'
-import { etagOf, read, stat } from './s3-read.ts'
-import { uploadPart } from './s3-upload.ts'
-import { write } from './s3-write.ts'
+import { PreconditionFailed, type ComposeOptions, type Listed, type Range } from '../driver.ts'
+import { Expected, type Bucket } from './client.ts'
+import { isNoSuchKey } from './errors.ts'
+import { abortMultipart, beginMultipart, completeMultipart, type Multipart } from './multipart.ts'
+import { maxCopyBytes, maxParts, minPartBytes } from './options.ts'
+import { inParallel } from '../parallel.ts'
+import { etagOf, read, stat } from './read.ts'
+import { uploadPart } from './upload.ts'
+import { write } from './write.ts'
 
 /** A part of the object: copied by the storage, or read and sent by us. */
 export interface PlannedPart {

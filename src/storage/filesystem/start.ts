@@ -2,10 +2,10 @@ import { randomUUID } from 'node:crypto'
 import { link, lstat, mkdir, open, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isNativeError } from 'node:util/types'
-import type { Clock } from '../clock.ts'
-import { codeOf, unlessAbsent } from './filesystem-errors.ts'
-import type { Folders } from './filesystem-folders.ts'
-import type { Paths } from './filesystem-paths.ts'
+import type { Clock } from '../../clock.ts'
+import { codeOf, unlessAbsent } from './errors.ts'
+import type { Folders } from './folders.ts'
+import type { Paths } from './paths.ts'
 
 const dayMs = 24 * 60 * 60 * 1000
 

@@ -6,7 +6,7 @@
  *   stowage/gc/trash/<round>/      where a collection's removals go
  *   lost+found/                    ext4's own
  */
-import { checkKey, keyFault } from './keys.ts'
+import { checkKey, keyFault } from '../keys.ts'
 
 const temporary = 'stowage/tmp'
 const collectionFolder = 'stowage/gc'

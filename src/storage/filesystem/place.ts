@@ -6,12 +6,12 @@
 import { randomUUID } from 'node:crypto'
 import { link, lstat, mkdir, rename } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import type { Clock } from '../clock.ts'
-import { LeaseExpired, PreconditionFailed, type RemoveLease, type WriteLease } from './driver.ts'
-import { codeOf, isAbsence, unlessAbsent } from './filesystem-errors.ts'
-import { unlinkIfThere } from './filesystem-info.ts'
-import type { Folders } from './filesystem-folders.ts'
-import type { Paths } from './filesystem-paths.ts'
+import type { Clock } from '../../clock.ts'
+import { LeaseExpired, PreconditionFailed, type RemoveLease, type WriteLease } from '../driver.ts'
+import { codeOf, isAbsence, unlessAbsent } from './errors.ts'
+import { unlinkIfThere } from './info.ts'
+import type { Folders } from './folders.ts'
+import type { Paths } from './paths.ts'
 
 export interface PlaceOptions {
   readonly ifAbsent?: boolean | undefined

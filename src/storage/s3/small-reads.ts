@@ -9,11 +9,11 @@ import { LRUCache } from 'lru-cache'
 import { Agent, get, type IncomingMessage } from 'node:http'
 import { Agent as TlsAgent, get as getTls } from 'node:https'
 import { buffer, text } from 'node:stream/consumers'
-import type { CallOptions } from './driver.ts'
-import { trusted, type Bucket } from './s3-client.ts'
-import type { S3Options } from './s3-options.ts'
-import { defaultMaxBytes, read } from './s3-read.ts'
-import { buildRequest, escapeUri, presignUnsent, type HttpRequest } from './s3-signing.ts'
+import type { CallOptions } from '../driver.ts'
+import { trusted, type Bucket } from './client.ts'
+import type { S3Options } from './options.ts'
+import { defaultMaxBytes, read } from './read.ts'
+import { buildRequest, escapeUri, presignUnsent, type HttpRequest } from './signing.ts'
 
 export interface SmallReads {
   read(key: string, options: CallOptions & { readonly maxBytes?: number }): Promise<Buffer | undefined>
