@@ -2,7 +2,7 @@
  * Credentials without keys, as pods have them. The token endpoints are faked; what they hand out are temporary
  * credentials of the real S3 server behind.
  */
-import { AssumeRoleCommand, STSClient } from '@aws-sdk/nested-clients/sts'
+import { AssumeRoleCommand, STSClient } from '@aws-sdk/client-sts'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type Server } from 'node:http'
