@@ -4,7 +4,7 @@ import { parseManifest } from '../oci/manifest.ts'
 import type { Reference, RepositoryName, Tag } from '../oci/names.ts'
 import type { WriteLease } from '../storage/driver.ts'
 import { removeLink, writeLink } from './blobs.ts'
-import { blobKey, referrerLinkKey, revisionLinkKey, tagLinkKey } from './layout.ts'
+import { blobKey, revisionLinkKey, tagLinkKey } from './layout.ts'
 import type { ManifestContent, ManifestContents } from './manifest-content.ts'
 import { pushUnderProtocol, readUnderProtocol, type Protocol } from './protocol.ts'
 import { checkReferences, namesOfManifest } from './references.ts'
@@ -40,20 +40,32 @@ export function manifests({ protocol, contents, tags, acceptsSparseImages }: Man
   const context = { driver, contents, acceptsSparseImages }
   const statShared = shareReads((key: string) => driver.stat(key))
 
+  const getByDigest = (name: RepositoryName, digest: Digest) => {
+    const names = async () => {
+      const content = await contents.find(digest)
+      return content
+        ? namesOfManifest(context, name, digest, content.manifest)
+        : new Set([revisionLinkKey(name, digest), blobKey(digest)])
+    }
+    return readUnderProtocol(protocol, names, async () => {
+      const link = await statShared(revisionLinkKey(name, digest))
+      return link.object && contents.get(digest)
+    })
+  }
+
   return {
     async get(name, reference) {
-      const digest = 'digest' in reference ? reference.digest : await tags.resolve(name, reference.tag)
-      if (!digest) return undefined
-      const names = async () => {
-        const content = await contents.find(digest)
-        return content
-          ? namesOfManifest(context, name, digest, content.manifest)
-          : new Set([revisionLinkKey(name, digest), blobKey(digest)])
+      if ('digest' in reference) return getByDigest(name, reference.digest)
+      let digest = await tags.resolve(name, reference.tag)
+      while (digest) {
+        const content = await getByDigest(name, digest)
+        if (content) return content
+        // The tag may have been moved in between, and then the manifest that it left been deleted.
+        const moved = await tags.resolve(name, reference.tag)
+        if (moved === digest) return undefined
+        digest = moved
       }
-      return readUnderProtocol(protocol, names, async () => {
-        const link = await statShared(revisionLinkKey(name, digest))
-        return link.object && contents.get(digest)
-      })
+      return undefined
     },
 
     async put(name, { reference, tags: moreTags, bytes, contentType }) {
@@ -77,13 +89,9 @@ export function manifests({ protocol, contents, tags, acceptsSparseImages }: Man
       return content
     },
 
-    async remove(name, digest) {
-      const content = await contents.find(digest)
-      if (!(await removeLink(protocol, revisionLinkKey(name, digest)))) return false
-      const subject = content?.manifest.subject
-      if (subject) await removeLink(protocol, referrerLinkKey(name, subject, digest))
-      return true
-    },
+    // A referrer's own link is left to the collection: without the revision it is not shown, and to take it away here
+    // could take it from who pushes the same referrer again at this moment.
+    remove: (name, digest) => removeLink(protocol, revisionLinkKey(name, digest)),
   }
 
   /** The link makes the bytes a manifest of the repository, so they are there before it; the referrer's link follows. */

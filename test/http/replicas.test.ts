@@ -3,7 +3,7 @@ import { describe, expect, test } from '@jest/globals'
 import { digestOf } from '../../src/oci/digest.ts'
 import { mediaTypes } from '../../src/oci/media-types.ts'
 import { parseRepositoryName, parseTag } from '../../src/oci/names.ts'
-import { tagLinkKey } from '../../src/registry/layout.ts'
+import { revisionLinkKey, tagLinkKey } from '../../src/registry/layout.ts'
 import { memoryDriver } from '../../src/storage/memory.ts'
 import type { Driver } from '../../src/storage/driver.ts'
 import {
@@ -74,6 +74,30 @@ describe('two servers on one storage', () => {
         expect((await from.send('GET /v2/a/manifests/v2')).status).toBe(404)
       }
     }
+  })
+
+  test('a tag that is moved, and its old manifest deleted, in the middle of a pull is its new manifest', async () => {
+    const memory = memoryDriver()
+    await using writer = await openTestRegistry({ driver: memory })
+    await pushImage(writer, 'a', 'v1')
+    const oldLink = revisionLinkKey(parseRepositoryName('a'), digest)
+    let isMoved = false
+    const driver: Driver = {
+      ...memory,
+      async stat(key, options) {
+        if (key === oldLink && !isMoved) {
+          isMoved = true
+          await putManifest(writer, 'a', 'v1', other)
+          await writer.send(`DELETE /v2/a/manifests/${digest}`)
+        }
+        return memory.stat(key, options)
+      },
+    }
+    await using reader = await openTestRegistry({ driver })
+    const answer = await reader.send('GET /v2/a/manifests/v1')
+    expect(answer.status).toBe(200)
+    expect(answer.body).toEqual(bytesOf(other))
+    expect(isMoved).toBe(true)
   })
 
   test('a referrer and a repository show on the other', async () => {
