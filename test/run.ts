@@ -43,7 +43,7 @@ const tiers = {
     about: 'real clients against the server',
     files: ['clients/**/*.test.ts'],
     workers: 1,
-    tools: ['crane'],
+    tools: ['crane', 'oras', 'helm'],
     packages: [],
   },
   s3: {

@@ -13,6 +13,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 
 const moduleOf = {
   crane: 'crane',
+  oras: 'oras',
+  helm: 'helm',
   conformance: 'conformance',
   minio: 'minio',
   versitygw: 'versitygw',

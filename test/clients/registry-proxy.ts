@@ -1,0 +1,140 @@
+/**
+ * Between a client program and the real server: keeps what was asked and answered, and misbehaves where it was asked
+ * to. What goes through is passed on byte for byte, the client's Host with it.
+ */
+import { once } from 'node:events'
+import { createServer, request, type IncomingMessage, type ServerResponse } from 'node:http'
+import { pipeline } from 'node:stream/promises'
+import { setTimeout as delay } from 'node:timers/promises'
+
+export interface SeenRequest {
+  readonly method: string
+  /** With its query. */
+  readonly path: string
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>
+  /** Bytes of the request's body so far. */
+  bodyBytes: number
+  /** 0 until it is answered. */
+  status: number
+  answerHeaders: Readonly<Record<string, string | string[] | undefined>>
+}
+
+export interface Rule {
+  readonly matches: (request: SeenRequest) => boolean
+  /** How often, from now on. */
+  readonly times: number
+  readonly does: {
+    /** Answered here; the server never hears of it. */
+    readonly answer?: { readonly status: number; readonly headers?: Readonly<Record<string, string>> }
+    /** The connection is cut when this many bytes of the answer's body have come. */
+    readonly cutBodyAt?: number
+    /** Headers that the server's answer gets beside its own. */
+    readonly addHeaders?: Readonly<Record<string, string>>
+  }
+}
+
+export interface RegistryProxy {
+  /** host:port */
+  readonly registry: string
+  /** In the order in which they came, since the start or the last forget(). */
+  readonly requests: readonly SeenRequest[]
+  /** The requests as `METHOD /path status`, those alone that match. */
+  log(matches?: RegExp): string[]
+  /** The first rule that matches and is not used up decides. */
+  misbehave(rule: Rule): void
+  forget(): void
+  stop(): Promise<void>
+}
+
+/** @param server host:port of what is behind it */
+export async function startRegistryProxy(server: string): Promise<RegistryProxy> {
+  const { hostname, port } = new URL(`http://${server}`)
+  const requests: SeenRequest[] = []
+  const rules: { rule: Rule; left: number }[] = []
+
+  const handle = async (incoming: IncomingMessage, outgoing: ServerResponse) => {
+    const seen: SeenRequest = {
+      method: incoming.method ?? '',
+      path: incoming.url ?? '',
+      headers: incoming.headers,
+      bodyBytes: 0,
+      status: 0,
+      answerHeaders: {},
+    }
+    requests.push(seen)
+    const found = rules.find(({ rule, left }) => left > 0 && rule.matches(seen))
+    if (found) found.left--
+    await passOn({ hostname, port }, seen, incoming, outgoing, found?.rule.does)
+  }
+  const listener = createServer((incoming, outgoing) => {
+    handle(incoming, outgoing).catch(() => {
+      outgoing.destroy()
+    })
+  })
+  listener.listen(0, '127.0.0.1')
+  await once(listener, 'listening')
+  const address = listener.address()
+  if (address === null || typeof address === 'string') throw new Error('no port was given')
+
+  return {
+    registry: `127.0.0.1:${address.port}`,
+    requests,
+    log: (matches = /./) =>
+      requests
+        .map(({ method, path, status }) => `${method} ${path} ${status}`)
+        .filter((line) => matches.test(line)),
+    misbehave: (rule) => {
+      rules.push({ rule, left: rule.times })
+    },
+    forget: () => {
+      requests.length = 0
+    },
+    async stop() {
+      listener.close()
+      listener.closeAllConnections()
+      await once(listener, 'close')
+    },
+  }
+}
+
+async function passOn(
+  server: { readonly hostname: string; readonly port: string },
+  seen: SeenRequest,
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+  { answer, addHeaders = {}, cutBodyAt = Infinity }: Rule['does'] = {},
+): Promise<void> {
+  if (answer) {
+    seen.status = answer.status
+    incoming.resume()
+    outgoing.writeHead(answer.status, { ...answer.headers, 'content-length': 0 }).end()
+    return
+  }
+  const { method, url, headers } = incoming
+  const forwarded = request({ ...server, method, path: url, headers })
+  forwarded.on('error', () => outgoing.destroy())
+  incoming.on('data', (chunk: Buffer) => (seen.bodyBytes += chunk.length)).pipe(forwarded)
+  incoming.once('close', () => {
+    if (!incoming.complete) forwarded.destroy()
+  })
+  const [answered] = (await once(forwarded, 'response')) as [IncomingMessage]
+  seen.status = answered.statusCode ?? 0
+  seen.answerHeaders = answered.headers
+  const added = Object.entries(addHeaders).flat()
+  outgoing.writeHead(seen.status, [...answered.rawHeaders, ...added])
+  await pipeline(answered, (source: AsyncIterable<Buffer>) => cutAfter(source, cutBodyAt), outgoing)
+}
+
+async function* cutAfter(source: AsyncIterable<Buffer>, bytes: number): AsyncIterable<Buffer> {
+  let left = bytes
+  for await (const chunk of source) {
+    if (chunk.length > left) {
+      yield chunk.subarray(0, left)
+      // What was written has to be on its way before the connection is cut.
+      await delay(20)
+      throw new Error('cut, as it was asked for')
+    }
+    left -= chunk.length
+    yield chunk
+  }
+}
