@@ -46,15 +46,16 @@ async function serve({ storage, kill }: ServerOptions): Promise<void> {
     kill ? interruptDriver(counted.driver, { ...kill, interrupt: killProcess }) : counted.driver,
   )
   const log = createLog({ level: 'warn', format: 'json' })
-  const never = () => new Promise<void>(() => undefined)
+  const stopped = stoppedClock()
   const registry = await openRegistry({
     driver: logged.driver,
-    clock: { ...systemClock, sleep: never },
+    clock: stopped.clock,
     log,
     claimOwner: 'faults',
     manifestMaxBytes: 4 * 2 ** 20,
     uploadExpiryMs: 86_400_000,
   })
+  await stopped.isQuiet
   const answer = createApp({ registry, log, redirect: false }).callback()
   const { port } = await listen(
     (request, response) => {
@@ -65,6 +66,17 @@ async function serve({ storage, kill }: ServerOptions): Promise<void> {
     { host: '127.0.0.1', port: 0, clock: systemClock },
   )
   console.log(`listening on http://127.0.0.1:${port}`)
+}
+
+/** Who sleeps never wakes. `isQuiet` resolves when both that work in the background, poll and expiry, are asleep. */
+function stoppedClock(): { readonly clock: Clock; readonly isQuiet: Promise<void> } {
+  const quiet = Promise.withResolvers<void>()
+  let sleepers = 0
+  const sleep = () => {
+    if (++sleepers === 2) quiet.resolve()
+    return new Promise<void>(() => undefined)
+  }
+  return { clock: { ...systemClock, sleep }, isQuiet: quiet.promise }
 }
 
 function countUploadBytes(driver: Driver): { readonly driver: Driver; bytes(): number } {
