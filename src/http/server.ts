@@ -1,10 +1,19 @@
 /** The HTTP server around the application: how connections begin, wait and end. */
 import { once } from 'node:events'
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import {
+  createServer,
+  type IncomingMessage,
+  type Server,
+  type ServerOptions,
+  type ServerResponse,
+} from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { Clock } from '../clock.ts'
 import { errorCodes, type ErrorCode } from '../oci/errors.ts'
+import type { CertificateStore } from './certificate-store.ts'
+import { refusalBody, refuseConnection } from './raw-refusal.ts'
+import { createTlsServer } from './tls-server.ts'
 
 /** The application; it answers its errors itself. */
 export type Handle = (request: IncomingMessage, response: ServerResponse) => void | Promise<void>
@@ -14,6 +23,8 @@ export interface ListenOptions {
   readonly host: string
   /** 0 is any free port. */
   readonly port: number
+  /** With them it speaks HTTPS alone. Whoever opened them closes them. */
+  readonly certificates?: CertificateStore | undefined
   readonly clock: Clock
   /** A connection on which the client owes us bytes, or does not take ours, is closed after so long; default 120,000. */
   readonly idleMs?: number
@@ -46,7 +57,7 @@ const chunkBytes = 256 * 1024
 /** @throws what net.Server throws where it cannot listen: EADDRINUSE, EACCES, EADDRNOTAVAIL, ENOTFOUND */
 export async function listen(handle: Handle, options: ListenOptions): Promise<HttpServer> {
   const { idleMs = 120_000, headersMs = 20_000, lingerMs = 5_000, clock } = options
-  const server = createServer({
+  const serverOptions: ServerOptions = {
     // A large upload takes as long as it takes; silence on its connection is what ends it (onIdle).
     requestTimeout: 0,
     headersTimeout: headersMs,
@@ -59,7 +70,10 @@ export async function listen(handle: Handle, options: ListenOptions): Promise<Ht
     keepAliveInitialDelay: 30_000,
     // Checked below, where the answer is the specification's JSON.
     requireHostHeader: false,
-  })
+  }
+  const server = options.certificates
+    ? createTlsServer(serverOptions, options.certificates, headersMs)
+    : createServer(serverOptions)
   const exchanges = trackExchanges(server, lingerMs)
 
   const onRequest = (request: IncomingMessage, response: ServerResponse) => {
@@ -94,13 +108,17 @@ type Exchanges = ReturnType<typeof trackExchanges>
 /** The requests that are not answered to the end yet. */
 function trackExchanges(server: Server, lingerMs: number) {
   const running = new Set<ServerResponse>()
-  const unused = new Set<Socket>()
+  /** Of TCP, and of TLS on top of it. */
+  const connections = new Set<Socket>()
   let isDraining = false
 
-  server.on('connection', (socket) => {
-    unused.add(socket)
-    socket.once('close', () => unused.delete(socket))
-  })
+  const track = (socket: Socket) => {
+    connections.add(socket)
+    socket.once('close', () => connections.delete(socket))
+    if (isDraining) socket.destroy()
+  }
+  server.on('connection', track)
+  server.on('secureConnection', track)
   const of = (socket: Duplex) => [...running].filter((response) => response.socket === socket)
 
   return {
@@ -108,7 +126,6 @@ function trackExchanges(server: Server, lingerMs: number) {
 
     begin(response: ServerResponse) {
       running.add(response)
-      unused.delete(response.req.socket)
       if (isDraining) response.shouldKeepAlive = false
       response.once('finish', () => {
         if (!response.req.complete) closeUnlessComplete(response.req, lingerMs)
@@ -130,7 +147,12 @@ function trackExchanges(server: Server, lingerMs: number) {
     drain() {
       isDraining = true
       for (const response of running) if (!response.headersSent) response.shouldKeepAlive = false
-      for (const socket of unused) if (socket.bytesRead === 0) socket.destroy()
+      for (const socket of connections) if (socket.bytesRead === 0) socket.destroy()
+    },
+
+    /** Those in the middle of a handshake, too, of which server.closeAllConnections() does not know. */
+    destroyAll() {
+      for (const socket of connections) socket.destroy()
     },
   }
 }
@@ -177,30 +199,17 @@ function answerUnreadable(error: NodeJS.ErrnoException, socket: Duplex, isAnswer
   }
   const malformed = ['400 Bad Request', errorCodes.REQUEST_INVALID.message] as const
   const [status, message] = statusOfParseError[error.code ?? ''] ?? malformed
-  const body = errorBody('REQUEST_INVALID', message)
-  const head = [
-    `HTTP/1.1 ${status}`,
-    'Connection: close',
-    'Content-Type: application/json',
-    `Content-Length: ${Buffer.byteLength(body)}`,
-  ]
-  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
-  // Not at once: with bytes of the client unread, closing resets the connection, and the answer with it.
-  setTimeout(() => socket.destroy(), 1_000).unref()
+  refuseConnection(socket, status, message)
 }
 
 function refuse(response: ServerResponse, code: ErrorCode, message: string): void {
-  const body = errorBody(code, message)
+  const body = refusalBody(code, message)
   response.shouldKeepAlive = false
   response.writeHead(errorCodes[code].status, {
     'content-type': 'application/json',
     'content-length': Buffer.byteLength(body),
   })
   response.end(body)
-}
-
-function errorBody(code: ErrorCode, message: string): string {
-  return JSON.stringify({ errors: [{ code, message }] })
 }
 
 async function drain(server: Server, exchanges: Exchanges, clock: Clock, graceMs: number): Promise<number> {
@@ -211,7 +220,7 @@ async function drain(server: Server, exchanges: Exchanges, clock: Clock, graceMs
   await Promise.race([closed, clock.sleep(graceMs, timer.signal).catch(() => undefined)])
   timer.abort()
   const cut = exchanges.count()
-  server.closeAllConnections()
+  exchanges.destroyAll()
   await closed
   return cut
 }

@@ -11,7 +11,9 @@ import {
   X509CertificateGenerator,
 } from '@peculiar/x509'
 import { KeyObject, randomBytes, webcrypto } from 'node:crypto'
+import { writeFile } from 'node:fs/promises'
 import { isIP } from 'node:net'
+import { join } from 'node:path'
 
 export interface TestCertificate {
   /** PEM: the certificate, and behind it those that lead to the authority, without the authority itself. */
@@ -33,6 +35,18 @@ export interface TestAuthority {
   issue(names: readonly string[], options?: CertificateOptions): Promise<TestCertificate>
   /** An authority that this one signed: what it issues comes with its own certificate in the chain. */
   issueAuthority(): Promise<TestAuthority>
+}
+
+/** As the two files that a server is given. */
+export async function writeCertificate(
+  folder: string,
+  name: string,
+  { chain, key }: TestCertificate,
+): Promise<{ certificate: string; key: string }> {
+  const files = { certificate: join(folder, `${name}.crt`), key: join(folder, `${name}.key`) }
+  await writeFile(files.certificate, chain)
+  await writeFile(files.key, key, { mode: 0o600 })
+  return files
 }
 
 type Kind = NonNullable<CertificateOptions['kind']>
