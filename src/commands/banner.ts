@@ -6,18 +6,22 @@ export interface BannerFacts {
   readonly host: string
   /** The port that is really listened on. */
   readonly port: number
+  /** Where it speaks HTTPS: a name that its certificate is for, if it has one. */
+  readonly tls?: { readonly name: string | undefined } | undefined
   /** See describeStorage. */
   readonly storage: string
 }
 
 /** What `serve` says once it listens: where, on what, and how a first image comes in and out. */
-export function bannerText({ version, host, port, storage }: BannerFacts): string {
+export function bannerText({ version, host, port, tls, storage }: BannerFacts): string {
   const isEverywhere = ['', '0.0.0.0', '::'].includes(host)
   const isLocal = isLoopback(host)
   // Docker speaks plain HTTP to `localhost` and to loopback addresses without being told to.
-  const registry = isEverywhere || isLocal ? `localhost:${port}` : authority(host, port)
+  const reachable = isEverywhere || isLocal ? 'localhost' : host
+  const registry = authority(tls?.name ?? reachable, port)
+  const [scheme, podman, crane] = tls ? ['https', '', ''] : ['http', ' --tls-verify=false', ' --insecure']
   const lines = [
-    `stowage ${version} listening on http://${authority(host || '0.0.0.0', port)}, storage ${storage}`,
+    `stowage ${version} listening on ${scheme}://${authority(host || '0.0.0.0', port)}, storage ${storage}`,
     ...(storage === 'memory' ? ['What is pushed is kept in memory: it is gone when this process ends.'] : []),
     ...(isLocal ? [] : ['Nobody is asked who they are: whoever reaches this address can push and delete.']),
     '',
@@ -25,11 +29,11 @@ export function bannerText({ version, host, port, storage }: BannerFacts): strin
     `  docker tag alpine ${registry}/alpine && docker push ${registry}/alpine`,
     `  docker pull ${registry}/alpine`,
     'podman:',
-    `  podman push --tls-verify=false alpine ${registry}/alpine`,
-    `  podman pull --tls-verify=false ${registry}/alpine`,
+    `  podman push${podman} alpine ${registry}/alpine`,
+    `  podman pull${podman} ${registry}/alpine`,
     'crane:',
-    `  crane copy --insecure alpine ${registry}/alpine`,
-    `  crane pull --insecure ${registry}/alpine alpine.tar`,
+    `  crane copy${crane} alpine ${registry}/alpine`,
+    `  crane pull${crane} ${registry}/alpine alpine.tar`,
     '',
   ]
   return lines.join('\n')

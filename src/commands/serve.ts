@@ -1,5 +1,6 @@
 import { isNativeError } from 'node:util/types'
 import { systemClock } from '../clock.ts'
+import type { CertificateStore } from '../http/certificate-store.ts'
 import type { HttpServer } from '../http/server.ts'
 import type { Settings, ValuesOf } from '../settings.ts'
 import { bytes, choice, duration, hostAndPort, text, yesOrNo } from '../settings-kinds.ts'
@@ -14,6 +15,7 @@ import {
   storageFailure,
   storageSettings,
 } from './storage.ts'
+import { checkTlsSettings, openTlsCertificates, tlsSettings } from './tls.ts'
 
 const serveSettings = {
   listen: {
@@ -52,6 +54,7 @@ const serveSettings = {
     default: 'info',
     help: `least level that is logged (to stderr): ${logLevels.join(', ')}`,
   },
+  ...tlsSettings,
   ...storageSettings,
   s3Redirect: {
     group: storageSettings.s3Bucket.group,
@@ -73,6 +76,7 @@ export const serveCommand = defineCommand({
   settings: serveSettings,
   *checkTogether(values, isGiven) {
     yield* checkStorageSettings(values, isGiven)
+    yield* checkTlsSettings(values, isGiven)
     if (isGiven('s3Redirect') && values.storage !== undefined && values.storage !== 's3') {
       yield { key: 's3Redirect', problem: `is for --storage s3, and the storage is ${values.storage}` }
     }
@@ -80,6 +84,7 @@ export const serveCommand = defineCommand({
   examples: [
     'stowage serve',
     'stowage serve --listen :5000 --root /var/lib/stowage',
+    'stowage serve --listen :5000 --tls-cert tls.crt --tls-key tls.key',
     'stowage serve --storage s3 --s3-bucket images --s3-region eu-central-1',
     'stowage serve --storage s3 --s3-bucket images --s3-endpoint http://127.0.0.1:9000 --s3-path-style',
     'STOWAGE_LOG_LEVEL=debug stowage serve --config stowage.yaml',
@@ -93,8 +98,10 @@ async function serve(values: ServeValues, { version, stop, print }: CommandConte
   const log = createLog({ level: values.logLevel })
   const opened = new AsyncDisposableStack()
   try {
-    const server = await startServer(values, log, opened)
-    print(banner(values, version, server.port))
+    const certificates = await openTlsCertificates(values, log)
+    opened.defer(() => certificates?.close())
+    const server = await startServer(values, { log, opened, certificates })
+    print(banner(values, { version, port: server.port, certificates }))
     if (!stop.aborted) await new Promise((resolve) => stop.addEventListener('abort', resolve, { once: true }))
     log.info({}, 'stopping: running requests may end')
     const cut = await server.drain(drainMs)
@@ -105,7 +112,17 @@ async function serve(values: ServeValues, { version, stop, print }: CommandConte
   }
 }
 
-async function startServer(values: ServeValues, log: Log, opened: AsyncDisposableStack): Promise<HttpServer> {
+interface Surroundings {
+  readonly log: Log
+  /** What is closed in the end, the last first. */
+  readonly opened: AsyncDisposableStack
+  readonly certificates: CertificateStore | undefined
+}
+
+async function startServer(
+  values: ServeValues,
+  { log, opened, certificates }: Surroundings,
+): Promise<HttpServer> {
   const registry = await openRegistryOn(values, log, opened).catch((error: unknown) => {
     log.debug({ err: error }, 'the storage could not be opened')
     throw storageFailure(values, error)
@@ -115,7 +132,7 @@ async function startServer(values: ServeValues, log: Log, opened: AsyncDisposabl
   const app = createApp({ registry, log, redirect: values.s3Redirect })
   const { host, port } = values.listen
   try {
-    return await listen(app.callback(), { host, port, clock: systemClock })
+    return await listen(app.callback(), { host, port, certificates, clock: systemClock })
   } catch (error) {
     throw new CommandFailed(`cannot listen on ${host}:${port}: ${listenProblem(error)}`, { cause: error })
   }
@@ -153,6 +170,10 @@ function listenProblem(error: unknown): string {
   return ('code' in error && listenProblems[String(error.code)]) || error.message
 }
 
-function banner({ listen, ...values }: ServeValues, version: string, port: number): string {
-  return bannerText({ version, host: listen.host, port, storage: describeStorage(values) })
+function banner(
+  { listen, ...values }: ServeValues,
+  { version, port, certificates }: { version: string; port: number } & Pick<Surroundings, 'certificates'>,
+): string {
+  const tls = certificates && { name: certificates.name }
+  return bannerText({ version, host: listen.host, port, tls, storage: describeStorage(values) })
 }

@@ -26,4 +26,4 @@ export async function startStowage(
   return { ...running, registry: listening.exec(running.output())?.[1] ?? '' }
 }
 
-const listening = /listening on http:\/\/(127\.0\.0\.1:\d+)/
+const listening = /listening on https?:\/\/(127\.0\.0\.1:\d+)/

@@ -29,6 +29,15 @@ describe('what serve says once it listens', () => {
     },
   )
 
+  test('with a certificate it is HTTPS, by the name that the certificate is for', () => {
+    const text = bannerText({ ...facts, tls: { name: 'registry.example.org' } })
+    expect(text).toContain('listening on https://127.0.0.1:5000,')
+    expect(text).toContain('docker push registry.example.org:5000/alpine')
+    expect(text).toContain('podman push alpine registry.example.org:5000/alpine')
+    expect(text).toContain('crane copy alpine registry.example.org:5000/alpine')
+    expect(bannerText({ ...facts, tls: { name: undefined } })).toContain('docker push localhost:5000/alpine')
+  })
+
   test('memory is said to be forgetful', () => {
     expect(bannerText({ ...facts, storage: 'memory' })).toContain('gone when this process ends')
     expect(bannerText(facts)).not.toContain('gone')
