@@ -2,12 +2,12 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { setTimeout as delay } from 'node:timers/promises'
 import pMap from 'p-map'
-import type { S3Options } from '../../src/storage/s3-options.ts'
 import { blobOf, seededBytes } from '../support/images.ts'
 import { credentialsEnv, startMinio, type S3Server } from '../support/s3-servers.ts'
 import { killAndCheck, killsAt, operationsOf } from './kill-and-check.ts'
 import { expectNothingLeftBelow } from './leftovers.ts'
 import { wholePush, type Step } from './pushes.ts'
+import type { S3Storage } from './server.ts'
 
 const concurrency = 3
 const mebibyte = 2 ** 20
@@ -25,7 +25,7 @@ afterAll(async () => {
   await minio.stop()
 })
 
-function storageBelow(prefix: string): S3Options {
+function storageBelow(prefix: string): S3Storage {
   return {
     bucket,
     prefix,

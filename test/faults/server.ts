@@ -15,7 +15,8 @@ import { createLog } from '../../src/telemetry/log.ts'
 import { interruptDriver, killProcess } from '../support/driver-interrupt.ts'
 import { logOperations } from '../support/driver-log.ts'
 
-export type StorageOptions = { readonly root: string } | S3Options
+export type S3Storage = S3Options
+export type StorageOptions = { readonly root: string } | S3Storage
 
 export interface ServerOptions {
   readonly storage: StorageOptions
