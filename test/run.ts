@@ -22,6 +22,8 @@ interface Tier {
   /** Go programs of test/tools, and Debian packages. */
   readonly tools: readonly ToolName[]
   readonly packages: readonly string[]
+  /** Its programs mount, or are daemons of root. */
+  readonly needsRoot?: true
 }
 
 const tiers = {
@@ -41,10 +43,18 @@ const tiers = {
   },
   clients: {
     about: 'real clients against the server',
-    files: ['clients/**/*.test.ts'],
+    files: ['clients/*.test.ts'],
     workers: 1,
     tools: ['crane', 'oras', 'helm'],
     packages: [],
+  },
+  engines: {
+    about: 'container engines against the server, as root',
+    files: ['clients/engines/*.test.ts'],
+    workers: 1,
+    tools: [],
+    packages: ['skopeo', 'buildah', 'containerd', 'docker.io', 'runc'],
+    needsRoot: true,
   },
   s3: {
     about: 'the S3 driver on real S3 servers',
@@ -146,7 +156,7 @@ function chooseTiers(named: readonly string[]): readonly TierName[] {
 
 async function runTier(name: TierName, plan: Plan): Promise<Outcome> {
   console.log(`\n=== ${name}: ${tiers[name].about}`)
-  const missing = (await providePackages(name, plan)) ?? (await provideTools(name))
+  const missing = missingRoot(name) ?? (await providePackages(name, plan)) ?? (await provideTools(name))
   if (missing !== undefined) {
     console.log(`not run: ${missing.missing}`)
     return { name, ...missing }
@@ -161,6 +171,12 @@ async function runTier(name: TierName, plan: Plan): Promise<Outcome> {
 interface Missing {
   readonly missing: string
   readonly command: string
+}
+
+function missingRoot(name: TierName): Missing | undefined {
+  const tier: Tier = tiers[name]
+  if (!tier.needsRoot || process.getuid?.() === 0) return undefined
+  return { missing: 'root', command: `npm test -- ${name}   (as root)` }
 }
 
 async function providePackages(name: TierName, plan: Plan): Promise<Missing | undefined> {

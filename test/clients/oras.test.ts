@@ -213,7 +213,7 @@ describe('trouble on the way', () => {
 
   test('an answer that says 503 is asked for again', async () => {
     await client.push('busy', buildImage('busy'), { tags: ['v1'] })
-    const answer = { status: 503, headers: { 'Retry-After': '1' } }
+    const answer = { status: 503, headers: { 'retry-after': '1' } }
     proxy.misbehave({ matches: ({ path }) => path.includes('/manifests/'), times: 1, does: { answer } })
     await oras.run('pull --plain-http --output busy', at('busy:v1'))
     expect(proxy.log(/manifests\/v1/)).toEqual([

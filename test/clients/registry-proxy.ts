@@ -3,7 +3,13 @@
  * to. What goes through is passed on byte for byte, the client's Host with it.
  */
 import { once } from 'node:events'
-import { createServer, request, type IncomingMessage, type ServerResponse } from 'node:http'
+import {
+  createServer,
+  request,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type ServerResponse,
+} from 'node:http'
 import { pipeline } from 'node:stream/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 
@@ -11,12 +17,12 @@ export interface SeenRequest {
   readonly method: string
   /** With its query. */
   readonly path: string
-  readonly headers: Readonly<Record<string, string | string[] | undefined>>
+  readonly headers: IncomingHttpHeaders
   /** Bytes of the request's body so far. */
   bodyBytes: number
   /** 0 until it is answered. */
   status: number
-  answerHeaders: Readonly<Record<string, string | string[] | undefined>>
+  answerHeaders: IncomingHttpHeaders
 }
 
 export interface Rule {
@@ -24,7 +30,7 @@ export interface Rule {
   /** How often, from now on. */
   readonly times: number
   readonly does: {
-    /** Answered here; the server never hears of it. */
+    /** Answered here, its headers' names in lower case; the server never hears of it. */
     readonly answer?: { readonly status: number; readonly headers?: Readonly<Record<string, string>> }
     /** The connection is cut when this many bytes of the answer's body have come. */
     readonly cutBodyAt?: number
@@ -107,7 +113,7 @@ async function passOn(
   if (answer) {
     seen.status = answer.status
     incoming.resume()
-    outgoing.writeHead(answer.status, { ...answer.headers, 'content-length': 0 }).end()
+    outgoing.writeHead(answer.status, { 'content-length': 0, ...answer.headers }).end()
     return
   }
   const { method, url, headers } = incoming
