@@ -30,9 +30,9 @@ export async function clientFolder(name: string): Promise<ClientFolder> {
     env: {
       ...Object.fromEntries(proxyVariables.map((variable) => [variable, undefined])),
       HOME: home,
-      DOCKER_CONFIG: join(home, '.docker'),
+      DOCKER_CONFIG: undefined,
       DOCKER_HOST: undefined,
-      REGISTRY_AUTH_FILE: join(home, 'auth.json'),
+      REGISTRY_AUTH_FILE: undefined,
       XDG_CACHE_HOME: join(home, '.cache'),
       XDG_CONFIG_HOME: join(home, '.config'),
       XDG_DATA_HOME: join(home, '.local/share'),
