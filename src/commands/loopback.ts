@@ -1,0 +1,6 @@
+import { isIP } from 'node:net'
+
+/** Whether what listens there is reached from this machine alone. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'))
+}
