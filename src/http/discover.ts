@@ -103,7 +103,7 @@ function nextLink(path: string, query: Record<string, string>) {
 function parseCount(text: string | null): number | undefined {
   if (text === null) return undefined
   if (/^[0-9]{1,9}$/.test(text)) return Number(text)
-  throw new OciError('PAGINATION_NUMBER_INVALID', {
+  throw new OciError('PAGE_INVALID', {
     message: 'invalid n: expected the number of results wanted, 0 or more',
     detail: { n: text.slice(0, 100) },
   })

@@ -1,8 +1,9 @@
 /** Refusals of what never became a request of the application, in the specification's form. */
 import type { Duplex } from 'node:stream'
+import { shownCode, type ErrorCode } from '../oci/errors.ts'
 
-export function refusalBody(code: string, message: string): string {
-  return JSON.stringify({ errors: [{ code, message }] })
+export function refusalBody(code: ErrorCode, message: string): string {
+  return JSON.stringify({ errors: [{ code: shownCode(code), message }] })
 }
 
 /** Says it on the connection itself, and ends that. */

@@ -1,5 +1,5 @@
 import type { Context, Middleware } from 'koa'
-import { OciError } from '../oci/errors.ts'
+import { OciError, shownCode } from '../oci/errors.ts'
 import { StorageUnavailable } from '../registry/registry.ts'
 import type { Log } from '../telemetry/log.ts'
 import { answerJson } from './answer.ts'
@@ -36,12 +36,8 @@ function renderError(ctx: Context, error: unknown, log: Log): void {
   const shown = toOciError(error)
   if (shown.status >= 500) log.error({ ...request, err: error }, 'a request failed')
   const { code, message, detail, status, headers } = shown
-  answerJson(
-    ctx,
-    status,
-    { errors: [{ code, message, ...(detail === undefined ? {} : { detail }) }] },
-    headers,
-  )
+  const errors = [{ code: shownCode(code), message, ...(detail === undefined ? {} : { detail }) }]
+  answerJson(ctx, status, { errors }, headers)
 }
 
 function toOciError(error: unknown): OciError {

@@ -9,14 +9,14 @@ export interface ByteRange {
 /**
  * end-5: the Content-Range of a chunk, "inclusive on both ends", matching `^[0-9]+-[0-9]+$`. Clients of HTTP's own
  * form (`bytes 0-9/*`) are taken too.
- * @throws OciError RANGE_INVALID
+ * @throws OciError CHUNK_OUT_OF_ORDER
  */
 export function parseContentRange(text: string): ByteRange {
   const match = /^(?:bytes[ =])?([0-9]+)-([0-9]+)(?:\/(?:[0-9]+|\*))?$/.exec(text)
   const start = Number(match?.[1])
   const end = Number(match?.[2])
   if (match && Number.isSafeInteger(start) && Number.isSafeInteger(end) && start <= end) return { start, end }
-  throw new OciError('RANGE_INVALID', {
+  throw new OciError('CHUNK_OUT_OF_ORDER', {
     message: 'invalid Content-Range: expected <first byte>-<last byte>, such as 0-1023',
     detail: { contentRange: text.slice(0, 200) },
   })

@@ -1,6 +1,6 @@
 /**
- * The error codes of the distribution specification ("Error Codes"), and the few that it lacks:
- * one table, from code to the status and the message that the code has unless its thrower says more.
+ * What can be wrong, with the status and the message that it has unless its thrower says more: one table. "The `code`
+ * field MUST be one of" the specification's ("Error Codes"), so what it has no word for shows one of its codes.
  */
 export const errorCodes = {
   BLOB_UNKNOWN: { status: 404, message: 'blob unknown to registry' },
@@ -16,21 +16,30 @@ export const errorCodes = {
   NAME_INVALID: { status: 400, message: 'invalid repository name' },
   NAME_UNKNOWN: { status: 404, message: 'repository name not known to registry' },
   SIZE_INVALID: { status: 400, message: 'provided length did not match content length' },
-  TAG_INVALID: { status: 400, message: 'invalid tag' },
   UNAUTHORIZED: { status: 401, message: 'authentication required' },
   DENIED: { status: 403, message: 'requested access to the resource is denied' },
   UNSUPPORTED: { status: 405, message: 'the operation is unsupported' },
   TOOMANYREQUESTS: { status: 429, message: 'too many requests' },
-  // Beyond the specification's table:
-  NOT_FOUND: { status: 404, message: 'no such endpoint' },
-  PAGINATION_NUMBER_INVALID: { status: 400, message: 'invalid number of results requested' },
-  RANGE_INVALID: { status: 416, message: 'requested range not satisfiable' },
-  REQUEST_INVALID: { status: 400, message: 'the request is malformed' },
+  // "Legacy Docker support error codes": clients may meet it.
+  TAG_INVALID: { status: 400, message: 'invalid tag' },
+  // Without a code of their own:
+  CHUNK_OUT_OF_ORDER: { shown: 'BLOB_UPLOAD_INVALID', status: 416, message: 'chunk out of order' },
+  NOT_FOUND: { shown: 'UNSUPPORTED', status: 404, message: 'no such endpoint' },
+  PAGE_INVALID: { shown: 'UNSUPPORTED', status: 400, message: 'invalid number of results requested' },
+  RANGE_INVALID: { shown: 'SIZE_INVALID', status: 416, message: 'requested range not satisfiable' },
+  REQUEST_INVALID: { shown: 'UNSUPPORTED', status: 400, message: 'the request is malformed' },
+  // The specification speaks of 4XX alone.
   UNAVAILABLE: { status: 503, message: 'service temporarily unavailable, try again' },
   UNKNOWN: { status: 500, message: 'internal error' },
-} as const satisfies Record<string, { status: number; message: string }>
+} as const satisfies Record<string, { status: number; message: string; shown?: string }>
 
 export type ErrorCode = keyof typeof errorCodes
+
+/** What stands in an answer's `code`. */
+export function shownCode(code: ErrorCode): string {
+  const row = errorCodes[code]
+  return 'shown' in row ? row.shown : code
+}
 
 export interface OciErrorOptions {
   /** What went wrong with this request, for a person; replaces the table's message. */

@@ -21,9 +21,9 @@ export interface Uploads {
   start(name: RepositoryName, algorithm: Algorithm): Promise<Session>
   /** end-13 */
   status(name: RepositoryName, id: string): Promise<OpenSession>
-  /** end-5: how many bytes the session has then. @throws OciError RANGE_INVALID; the session stays usable */
+  /** end-5: how many bytes the session has then. @throws OciError CHUNK_OUT_OF_ORDER; the session stays usable */
   append(name: RepositoryName, id: string, body: Body): Promise<number>
-  /** end-6. @throws OciError DIGEST_INVALID | RANGE_INVALID; the session stays usable */
+  /** end-6. @throws OciError DIGEST_INVALID | CHUNK_OUT_OF_ORDER; the session stays usable */
   finish(name: RepositoryName, id: string, digest: Digest, body: Body): Promise<void>
   /** end-4b: all in one request. */
   push(name: RepositoryName, digest: Digest, body: Body): Promise<void>
@@ -190,7 +190,7 @@ function checkOffset(session: OpenSession, body: Body): void {
 }
 
 function outOfOrder(offset: number, cause?: unknown): OciError {
-  return new OciError('RANGE_INVALID', {
+  return new OciError('CHUNK_OUT_OF_ORDER', {
     message: `chunk out of order: the next byte of this upload is byte ${offset}`,
     headers: { Range: rangeOf(offset) },
     cause,

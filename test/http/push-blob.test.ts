@@ -286,7 +286,7 @@ describe('end-5: chunks', () => {
       body: Buffer.alloc(5),
       headers: { 'Content-Range': range },
     })
-    expect(errorOf(answer)).toBe('416 RANGE_INVALID')
+    expect(errorOf(answer)).toBe('416 BLOB_UPLOAD_INVALID')
     expect(answer.headers.range).toBe('0-3')
     expect(await at.send(`GET ${location}`)).toMatchObject({
       status: 204,
@@ -309,7 +309,7 @@ describe('end-5: chunks', () => {
         body: 'x',
         headers: { 'Content-Range': '1-1' },
       })
-      expect(errorOf(answer)).toBe('416 RANGE_INVALID')
+      expect(errorOf(answer)).toBe('416 BLOB_UPLOAD_INVALID')
     }
     expect((await at.send(`PUT ${location}?digest=${digest}`, { body: content })).status).toBe(201)
   })
@@ -336,7 +336,7 @@ describe('end-5: chunks', () => {
     const location = await startUpload(at, 'a')
     const chunk = { body: content.subarray(0, 7), headers: { 'Content-Range': '0-6' } }
     expect((await at.send(`PATCH ${location}`, chunk)).status).toBe(202)
-    expect(errorOf(await at.send(`PATCH ${location}`, chunk))).toBe('416 RANGE_INVALID')
+    expect(errorOf(await at.send(`PATCH ${location}`, chunk))).toBe('416 BLOB_UPLOAD_INVALID')
     const { headers } = await at.send(`GET ${location}`)
     expect(headers.range).toBe('0-6')
     expect(
@@ -372,7 +372,7 @@ describe('end-5: chunks', () => {
     expect(fast).toMatchObject({ status: 202, headers: { range: '0-6' } })
     goOn.resolve()
     const late = await slow
-    expect(errorOf(late)).toBe('416 RANGE_INVALID')
+    expect(errorOf(late)).toBe('416 BLOB_UPLOAD_INVALID')
     expect(late.headers.range).toBe('0-6')
     expect((await at.send(`PUT ${location}?digest=${digest}`, { body: content.subarray(7) })).status).toBe(
       201,

@@ -371,7 +371,7 @@ describe('end-7b: several tags at once', () => {
       digest,
       Array.from({ length: 101 }, (_, index) => `t${index}`),
     )
-    expect(errorOf(answer)).toBe('414 REQUEST_INVALID')
+    expect(errorOf(answer)).toBe('414 UNSUPPORTED')
     expect(jsonOf(await at.send('GET /v2/a/tags/list'))).toEqual({ name: 'a', tags: [] })
   })
 

@@ -196,7 +196,7 @@ describe('a slow client', () => {
     connection.write('GET /v2/ HTTP/1.1\r\nHost: a\r\n')
     const trickle = setInterval(() => connection.write('X: y\r\n'), 20)
     try {
-      expect(await connection.ended).toMatch(/^HTTP\/1.1 408 [^]*"code":"REQUEST_INVALID"/)
+      expect(await connection.ended).toMatch(/^HTTP\/1.1 408 [^]*"code":"UNSUPPORTED"/)
     } finally {
       clearInterval(trickle)
     }

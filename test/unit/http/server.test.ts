@@ -121,7 +121,7 @@ describe.each(['HTTP', 'HTTPS'])('%s', (scheme) => {
       })
       const answer = await answerTo(server, bytes)
       expect(answer).toMatch(new RegExp(`^HTTP/1.1 ${status} `))
-      expect(errorsIn(answer)).toEqual({ errors: [{ code: 'REQUEST_INVALID', message: expect.any(String) }] })
+      expect(errorsIn(answer)).toEqual({ errors: [{ code: 'UNSUPPORTED', message: expect.any(String) }] })
       expect(answer).toMatch(/^Connection: close\r$/im)
       expect(calls).toBe(0)
     })
@@ -130,7 +130,7 @@ describe.each(['HTTP', 'HTTPS'])('%s', (scheme) => {
       const server = await serve(answerOk, { headersMs: 200 })
       const answer = await answerTo(server, 'GET /v2/ HTTP/1.1\r\nHost: a\r\nX: ')
       expect(answer).toMatch(/^HTTP\/1.1 408 /)
-      expect(errorsIn(answer)).toMatchObject({ errors: [{ code: 'REQUEST_INVALID' }] })
+      expect(errorsIn(answer)).toMatchObject({ errors: [{ code: 'UNSUPPORTED' }] })
     })
 
     test('a chunk that is none ends the connection of a request whose answer has begun', async () => {
