@@ -1,12 +1,14 @@
 import { isNativeError } from 'node:util/types'
 import { systemClock } from '../clock.ts'
+import type { AccessControl } from '../http/authorize.ts'
 import type { CertificateStore } from '../http/certificate-store.ts'
 import type { HttpServer } from '../http/server.ts'
 import type { Settings, ValuesOf } from '../settings.ts'
 import { bytes, choice, duration, hostAndPort, text, yesOrNo } from '../settings-kinds.ts'
 import { logLevels } from '../telemetry/log-levels.ts'
 import type { Log } from '../telemetry/log.ts'
-import { bannerText } from './banner.ts'
+import { accessSettings, checkAccessSettings, openAccessControl } from './access.ts'
+import { bannerText, type BannerFacts } from './banner.ts'
 import { CommandFailed, defineCommand, type CommandContext } from './command.ts'
 import {
   checkStorageSettings,
@@ -54,6 +56,7 @@ const serveSettings = {
     default: 'info',
     help: `least level that is logged (to stderr): ${logLevels.join(', ')}`,
   },
+  ...accessSettings,
   ...tlsSettings,
   ...storageSettings,
   s3Redirect: {
@@ -76,6 +79,7 @@ export const serveCommand = defineCommand({
   settings: serveSettings,
   *checkTogether(values, isGiven) {
     yield* checkStorageSettings(values, isGiven)
+    yield* checkAccessSettings(values, isGiven)
     yield* checkTlsSettings(values, isGiven)
     if (isGiven('s3Redirect') && values.storage !== undefined && values.storage !== 's3') {
       yield { key: 's3Redirect', problem: `is for --storage s3, and the storage is ${values.storage}` }
@@ -83,8 +87,8 @@ export const serveCommand = defineCommand({
   },
   examples: [
     'stowage serve',
-    'stowage serve --listen :5000 --root /var/lib/stowage',
-    'stowage serve --listen :5000 --tls-cert tls.crt --tls-key tls.key',
+    'stowage serve --listen :5000 --htpasswd users --tls-cert tls.crt --tls-key tls.key',
+    'stowage serve --listen :5000 --anonymous pull --htpasswd users --root /var/lib/stowage',
     'stowage serve --storage s3 --s3-bucket images --s3-region eu-central-1',
     'stowage serve --storage s3 --s3-bucket images --s3-endpoint http://127.0.0.1:9000 --s3-path-style',
     'STOWAGE_LOG_LEVEL=debug stowage serve --config stowage.yaml',
@@ -100,8 +104,11 @@ async function serve(values: ServeValues, { version, stop, print }: CommandConte
   try {
     const certificates = await openTlsCertificates(values, log)
     opened.defer(() => certificates?.close())
-    const server = await startServer(values, { log, opened, certificates })
-    print(banner(values, { version, port: server.port, certificates }))
+    const accessControl = await openAccessControl(values, log)
+    opened.defer(() => accessControl.close())
+    const server = await startServer(values, { log, opened, certificates, accessControl })
+    const { policy } = accessControl
+    print(banner(values, { version, port: server.port, certificates, policy }))
     if (!stop.aborted) await new Promise((resolve) => stop.addEventListener('abort', resolve, { once: true }))
     log.info({}, 'stopping: running requests may end')
     const cut = await server.drain(drainMs)
@@ -117,11 +124,12 @@ interface Surroundings {
   /** What is closed in the end, the last first. */
   readonly opened: AsyncDisposableStack
   readonly certificates: CertificateStore | undefined
+  readonly accessControl: AccessControl
 }
 
 async function startServer(
   values: ServeValues,
-  { log, opened, certificates }: Surroundings,
+  { log, opened, certificates, accessControl }: Surroundings,
 ): Promise<HttpServer> {
   const registry = await openRegistryOn(values, log, opened).catch((error: unknown) => {
     log.debug({ err: error }, 'the storage could not be opened')
@@ -129,7 +137,7 @@ async function startServer(
   })
   const { createApp } = await import('../http/app.ts')
   const { listen } = await import('../http/server.ts')
-  const app = createApp({ registry, log, redirect: values.s3Redirect })
+  const app = createApp({ registry, log, accessControl, redirect: values.s3Redirect })
   const { host, port } = values.listen
   try {
     return await listen(app.callback(), { host, port, certificates, clock: systemClock })
@@ -172,8 +180,9 @@ function listenProblem(error: unknown): string {
 
 function banner(
   { listen, ...values }: ServeValues,
-  { version, port, certificates }: { version: string; port: number } & Pick<Surroundings, 'certificates'>,
+  facts: Pick<BannerFacts, 'version' | 'port' | 'policy'> & Pick<Surroundings, 'certificates'>,
 ): string {
+  const { certificates, ...others } = facts
   const tls = certificates && { name: certificates.name }
-  return bannerText({ version, host: listen.host, port, tls, storage: describeStorage(values) })
+  return bannerText({ ...others, host: listen.host, tls, storage: describeStorage(values) })
 }

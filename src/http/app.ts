@@ -2,20 +2,27 @@ import Router from '@koa/router'
 import Koa, { type Context } from 'koa'
 import { OciError } from '../oci/errors.ts'
 import type { Log } from '../telemetry/log.ts'
+import { accessOf, identifyCaller, type AccessControl } from './authorize.ts'
 import { endpoints } from './endpoints.ts'
 import { exchange, type ExchangeOptions } from './exchange.ts'
 import { renderErrors } from './render-errors.ts'
 
 export interface AppOptions extends ExchangeOptions {
+  readonly accessControl: AccessControl
   readonly log: Log
 }
 
-/** The order in which a request passes: errors outermost, then the endpoint, then what no endpoint took. */
-export function createApp({ log, ...options }: AppOptions): Koa {
+/** The order in which a request passes: errors outermost, who asks, the endpoint, then what no endpoint took. */
+export function createApp({ log, accessControl, ...options }: AppOptions): Koa {
   const app = new Koa()
   const router = new Router()
-  for (const { method, path, handle } of endpoints) {
-    router[method](path, async (ctx) => handle(exchange(ctx, ctx.captures ?? [], options)))
+  for (const { method, path, action, handle } of endpoints) {
+    router[method](path, async (ctx) => {
+      const caller = await identifyCaller(ctx, accessControl)
+      const asked = exchange(ctx, ctx.captures ?? [], { ...options, may: caller.may })
+      await caller.authorize(accessOf(action, asked.name))
+      await handle(asked)
+    })
   }
   app.on('error', (error: object) => {
     // Koa tells of connections that broke, too, and without a listener it writes all of them to stderr.
@@ -24,7 +31,10 @@ export function createApp({ log, ...options }: AppOptions): Koa {
   app.use(renderErrors(log))
   app.use(checkTarget)
   app.use(router.routes())
-  app.use(refuse)
+  app.use(async (ctx) => {
+    await identifyCaller(ctx, accessControl)
+    refuse(ctx)
+  })
   return app
 }
 

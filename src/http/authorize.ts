@@ -1,8 +1,17 @@
 /** Between finding an endpoint and asking its handler: who asks, and may they? */
 import type { Context } from 'koa'
-import { anonymous, decide, isClosed, type Access, type Identity, type Policy } from '../auth/access.ts'
+import {
+  anonymous,
+  decide,
+  isClosed,
+  type Access,
+  type Action,
+  type Identity,
+  type Policy,
+} from '../auth/access.ts'
 import { unauthorized } from '../auth/challenge.ts'
 import { OciError } from '../oci/errors.ts'
+import type { RepositoryName } from '../oci/names.ts'
 
 export interface AccessControl {
   readonly policy: Policy
@@ -16,6 +25,11 @@ export function withoutUsers(anonymousMay: Policy['anonymous']): AccessControl {
     policy: { anonymous: anonymousMay, hasUsers: false },
     identify: () => Promise.resolve(anonymous),
   }
+}
+
+/** The access that an endpoint's action is, in the repository that the path names. */
+export function accessOf(action: Action, repository: RepositoryName): Access {
+  return action === 'login' || action === 'catalog' ? { action } : { action, repository }
 }
 
 /** Who sent a request, and what they may do. */

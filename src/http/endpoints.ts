@@ -1,3 +1,4 @@
+import type { Action } from '../auth/access.ts'
 import { listReferrers, listRepositories, listTags } from './discover.ts'
 import type { Exchange } from './exchange.ts'
 import { getSupport, pullBlob, pullManifest, statBlob } from './pull.ts'
@@ -11,6 +12,8 @@ export interface Endpoint {
   readonly method: 'get' | 'head' | 'post' | 'patch' | 'put' | 'delete'
   /** Captures the repository and what the path ends in. `.+` does not backtrack here; the name is parsed later. */
   readonly path: RegExp
+  /** What the caller must be allowed to do, in the repository where the path names one. */
+  readonly action: Action
   readonly handle: (exchange: Exchange) => void | Promise<void>
 }
 
@@ -27,20 +30,20 @@ const paths = {
 
 /** The specification's table, the whole of it, and Docker's catalog. */
 export const endpoints: readonly Endpoint[] = [
-  { id: 'end-1', method: 'get', path: paths.support, handle: getSupport },
-  { id: 'end-3', method: 'head', path: paths.manifest, handle: pullManifest },
-  { id: 'end-3', method: 'get', path: paths.manifest, handle: pullManifest },
-  { id: 'end-13', method: 'get', path: paths.upload, handle: getUpload },
-  { id: 'end-2', method: 'head', path: paths.blob, handle: statBlob },
-  { id: 'end-2', method: 'get', path: paths.blob, handle: pullBlob },
-  { id: 'end-4, end-11', method: 'post', path: paths.uploads, handle: startUpload },
-  { id: 'end-5', method: 'patch', path: paths.upload, handle: uploadChunk },
-  { id: 'end-6', method: 'put', path: paths.upload, handle: finishUpload },
-  { id: 'end-7', method: 'put', path: paths.manifest, handle: pushManifest },
-  { id: 'end-8', method: 'get', path: paths.tags, handle: listTags },
-  { id: 'end-9', method: 'delete', path: paths.manifest, handle: removeManifest },
-  { id: 'end-10', method: 'delete', path: paths.blob, handle: removeBlob },
-  { id: 'end-12', method: 'get', path: paths.referrers, handle: listReferrers },
-  { id: 'end-14', method: 'delete', path: paths.upload, handle: cancelUpload },
-  { id: 'catalog', method: 'get', path: paths.catalog, handle: listRepositories },
+  { id: 'end-1', method: 'get', action: 'login', path: paths.support, handle: getSupport },
+  { id: 'end-3', method: 'head', action: 'pull', path: paths.manifest, handle: pullManifest },
+  { id: 'end-3', method: 'get', action: 'pull', path: paths.manifest, handle: pullManifest },
+  { id: 'end-13', method: 'get', action: 'push', path: paths.upload, handle: getUpload },
+  { id: 'end-2', method: 'head', action: 'pull', path: paths.blob, handle: statBlob },
+  { id: 'end-2', method: 'get', action: 'pull', path: paths.blob, handle: pullBlob },
+  { id: 'end-4, end-11', method: 'post', action: 'push', path: paths.uploads, handle: startUpload },
+  { id: 'end-5', method: 'patch', action: 'push', path: paths.upload, handle: uploadChunk },
+  { id: 'end-6', method: 'put', action: 'push', path: paths.upload, handle: finishUpload },
+  { id: 'end-7', method: 'put', action: 'push', path: paths.manifest, handle: pushManifest },
+  { id: 'end-8', method: 'get', action: 'pull', path: paths.tags, handle: listTags },
+  { id: 'end-9', method: 'delete', action: 'delete', path: paths.manifest, handle: removeManifest },
+  { id: 'end-10', method: 'delete', action: 'delete', path: paths.blob, handle: removeBlob },
+  { id: 'end-12', method: 'get', action: 'pull', path: paths.referrers, handle: listReferrers },
+  { id: 'end-14', method: 'delete', action: 'push', path: paths.upload, handle: cancelUpload },
+  { id: 'catalog', method: 'get', action: 'catalog', path: paths.catalog, handle: listRepositories },
 ]

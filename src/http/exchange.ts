@@ -2,6 +2,7 @@ import type { Context } from 'koa'
 import { OciError } from '../oci/errors.ts'
 import { parseRepositoryName, type RepositoryName } from '../oci/names.ts'
 import type { Registry } from '../registry/registry.ts'
+import type { Caller } from './authorize.ts'
 
 /** One request and the way to answer it, as an endpoint's handler gets it. */
 export interface Exchange {
@@ -9,6 +10,8 @@ export interface Exchange {
   readonly registry: Registry
   /** Whether clients may be sent to presigned URLs. */
   readonly redirect: boolean
+  /** Whether the caller may do more than what the endpoint is about. */
+  readonly may: Caller['may']
   readonly query: URLSearchParams
   /** The repository that the path names. */
   readonly name: RepositoryName
@@ -25,7 +28,11 @@ export interface ExchangeOptions {
  * @param captures the path's repository, and what it ends in
  * @throws OciError NAME_INVALID | REQUEST_INVALID
  */
-export function exchange(ctx: Context, captures: readonly string[], options: ExchangeOptions): Exchange {
+export function exchange(
+  ctx: Context,
+  captures: readonly string[],
+  options: ExchangeOptions & Pick<Exchange, 'may'>,
+): Exchange {
   const [name = '', last = ''] = captures.map(decode)
   return {
     ctx,

@@ -29,10 +29,13 @@ export async function startUpload(exchange: Exchange): Promise<void> {
  * gives the push up at any 4xx.
  */
 async function mountBlob(exchange: Exchange): Promise<boolean> {
-  const { registry, name, query } = exchange
+  const { registry, name, query, may } = exchange
   const digest = parseDigest(query.get('mount') ?? '')
   const from = query.get('from')
-  const isMounted = await registry.blobs.mount(name, digest, from ? parseRepositoryName(from) : undefined)
+  // What the caller may not read is answered as if it was not there: nothing is told of other people's blobs.
+  const source = from ? parseRepositoryName(from) : (await may({ action: 'catalog' })) ? undefined : name
+  if (source && !(await may({ action: 'pull', repository: source }))) return false
+  const isMounted = await registry.blobs.mount(name, digest, source)
   if (isMounted) answerCreated(exchange, digest)
   return isMounted
 }

@@ -7,6 +7,7 @@
  */
 import { systemClock, type Clock } from '../../src/clock.ts'
 import { createApp } from '../../src/http/app.ts'
+import { withoutUsers } from '../../src/http/authorize.ts'
 import { listen } from '../../src/http/server.ts'
 import { openRegistry } from '../../src/registry/registry.ts'
 import type { Driver } from '../../src/storage/driver.ts'
@@ -57,7 +58,7 @@ async function serve({ storage, kill }: ServerOptions): Promise<void> {
     uploadExpiryMs: 86_400_000,
   })
   await stopped.isQuiet
-  const answer = createApp({ registry, log, redirect: false }).callback()
+  const answer = createApp({ registry, log, redirect: false, accessControl: withoutUsers('full') }).callback()
   const { port } = await listen(
     (request, response) => {
       if (request.url !== '/watched') return answer(request, response)

@@ -12,6 +12,7 @@ import { buffer } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
 import { systemClock, type Clock } from '../../src/clock.ts'
 import { createApp } from '../../src/http/app.ts'
+import { withoutUsers, type AccessControl } from '../../src/http/authorize.ts'
 import { listen, type ListenOptions } from '../../src/http/server.ts'
 import { digestOf, type Algorithm, type Digest } from '../../src/oci/digest.ts'
 import { mediaTypes } from '../../src/oci/media-types.ts'
@@ -28,6 +29,8 @@ export interface TestRegistryOptions {
   readonly registry?: Partial<RegistryOptions>
   readonly server?: Partial<ListenOptions>
   readonly redirect?: boolean
+  /** Default: anybody may everything. */
+  readonly accessControl?: AccessControl
   /** Whether errors in its log are what the test is about. Else a test fails by one: nothing here may be a 500. */
   readonly mayFail?: boolean
 }
@@ -71,6 +74,7 @@ afterEach(() => {
 /** Close it with `await using`. */
 export async function openTestRegistry(options: TestRegistryOptions = {}): Promise<TestRegistry> {
   const { driver = memoryDriver(), clock = systemClock, redirect = false, mayFail = false } = options
+  const { accessControl = withoutUsers('full') } = options
   const lines: string[] = []
   const destination = { write: (line: string) => lines.push(line) }
   const log = createLog({ level: 'debug', format: 'json', destination })
@@ -83,7 +87,7 @@ export async function openTestRegistry(options: TestRegistryOptions = {}): Promi
     uploadExpiryMs: 86_400_000,
     ...options.registry,
   })
-  const app = createApp({ registry, log, redirect })
+  const app = createApp({ registry, log, redirect, accessControl })
   const where = { host: '127.0.0.1', port: 0, clock: systemClock }
   const server = await listen(app.callback(), { ...where, ...options.server })
   const agent = new Agent({ keepAlive: true })

@@ -1,7 +1,8 @@
 import { describe, expect, test } from '@jest/globals'
 import { bannerText } from '../../../src/commands/banner.ts'
 
-const facts = { version: '1.2.3', host: '127.0.0.1', port: 5000, storage: 'filesystem ./data' }
+const policy = { anonymous: 'full', hasUsers: false } as const
+const facts = { version: '1.2.3', host: '127.0.0.1', port: 5000, storage: 'filesystem ./data', policy }
 
 describe('what serve says once it listens', () => {
   test('where it is and what it stores in', () => {

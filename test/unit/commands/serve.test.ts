@@ -101,7 +101,7 @@ describe('what keeps it from starting is one sentence, and code 1', () => {
   })
 
   test('an address that is not of this machine', async () => {
-    const { code, stderr } = await fail(['--storage', 'memory', '--listen', '192.0.2.1:0'])
+    const { code, stderr } = await fail(['--storage=memory', '--anonymous=full', '--listen=192.0.2.1:0'])
     expect([code, stderr]).toEqual([
       1,
       'stowage serve: cannot listen on 192.0.2.1:0: this machine has no such address\n',
