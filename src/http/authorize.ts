@@ -68,10 +68,7 @@ function authorizationOf({ req }: Context, { hasUsers }: Policy): string | undef
 }
 
 function denied(identity: Identity, access: Access): OciError {
-  const who = identity.kind === 'user' ? `user ${JSON.stringify(identity.name)}` : 'nobody'
-  const what = 'repository' in access ? `${access.action} ${access.repository}` : access.action
-  return new OciError('DENIED', {
-    message: `${who} ${identity.kind === 'user' ? 'may not' : 'may'} ${what}`,
-    detail: access,
-  })
+  const who = identity.kind === 'user' ? `user ${JSON.stringify(identity.name)} may not` : 'nobody may'
+  const what = 'repository' in access ? `${access.action} ${access.repository}` : 'list all repositories'
+  return new OciError('DENIED', { message: `${who} ${what}`, detail: access })
 }
