@@ -55,6 +55,11 @@ type Outcome = 'allowed' | '401 UNAUTHORIZED' | '403 DENIED'
 
 type Action = (typeof requests)[number][1]
 
+const openTo: Readonly<Record<Policy['anonymous'], readonly Action[]>> = {
+  none: [],
+  pull: ['pull', 'catalog'],
+  full: ['login', 'catalog', 'pull', 'push', 'delete'],
+}
 const withoutCredentials: readonly string[] = ['anonymous', 'empty credentials']
 
 /** What is expected of a caller; the repository of the limited one is stowage-canary. */
@@ -64,7 +69,7 @@ function expected(
   { action, name }: { readonly action: Action; readonly name: string },
 ): Outcome {
   if (caller === 'user') return 'allowed'
-  const isOpen = allowed === 'full' || (allowed === 'pull' && ['pull', 'catalog'].includes(action))
+  const isOpen = openTo[allowed].includes(action)
   if (caller === 'limited') {
     const isTheirs = action === 'login' || (name === 'stowage-canary' && action !== 'catalog')
     return isOpen || isTheirs ? 'allowed' : '403 DENIED'
