@@ -62,10 +62,18 @@ async function addFiles(tar: Pack, { folder, below, uid, gid, mtime }: LayerOpti
   tar.finalize()
 }
 
-/** All that is in a folder, each folder before what is in it, in the order of their bytes. */
-async function listFiles(folder: string): Promise<string[]> {
-  const entries = await readdir(folder, { recursive: true })
-  return entries.toSorted((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)))
+/**
+ * All that is in a folder, each folder before what is in it, in the order of their bytes. (Node's own recursion goes
+ * through symbolic links to folders.)
+ */
+async function listFiles(folder: string, below = ''): Promise<string[]> {
+  const paths: string[] = []
+  for (const entry of await readdir(join(folder, below), { withFileTypes: true })) {
+    const path = below === '' ? entry.name : `${below}/${entry.name}`
+    paths.push(path)
+    if (entry.isDirectory()) paths.push(...(await listFiles(folder, path)))
+  }
+  return below === '' ? paths.toSorted((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b))) : paths
 }
 
 async function addEntry(tar: Pack, header: HeaderOptions): Promise<void> {
