@@ -18,7 +18,11 @@ export function answer(
   const bytes = typeof body === 'string' ? Buffer.from(body) : body
   const length = status === 204 || status === 304 ? {} : { 'Content-Length': bytes.length }
   begin(ctx, status, { ...length, ...headers })
-  ctx.res.end(ctx.method === 'HEAD' || bytes.length === 0 ? undefined : bytes)
+  if (ctx.method === 'HEAD' || bytes.length === 0) ctx.res.end()
+  else {
+    ctx.state.bytesOut = bytes.length
+    ctx.res.end(bytes)
+  }
 }
 
 export function answerJson(ctx: Context, status: number, value: unknown, headers: AnswerHeaders = {}): void {
@@ -43,6 +47,7 @@ export async function answerStream(
       ctx.res.write(chunk, (error) => (error ? reject(error) : resolve()))
     })
     sent += chunk.length
+    ctx.state.bytesOut = sent
   }
   if (sent !== length) throw new Error(`the storage held ${sent} bytes where ${length} were expected`)
   ctx.res.end()
@@ -50,5 +55,7 @@ export async function answerStream(
 
 function begin(ctx: Context, status: number, headers: AnswerHeaders): void {
   ctx.respond = false
-  ctx.res.writeHead(status, { ...everyAnswer, ...headers } as OutgoingHttpHeaders)
+  const { requestId } = ctx.state
+  const id = requestId === undefined ? {} : { 'X-Request-Id': requestId }
+  ctx.res.writeHead(status, { ...everyAnswer, ...id, ...headers } as OutgoingHttpHeaders)
 }

@@ -70,6 +70,9 @@ export function bodySize({ req }: Context): number | undefined {
 }
 
 /** The body, without ending the connection when its reader gives up: the client is to read why. */
-export function bodyChunks({ req }: Context): AsyncIterable<Buffer> {
-  return req.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>
+export async function* bodyChunks({ req, state }: Context): AsyncGenerator<Buffer> {
+  for await (const chunk of req.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+    state.bytesIn = (state.bytesIn ?? 0) + chunk.length
+    yield chunk
+  }
 }

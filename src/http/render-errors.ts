@@ -3,6 +3,7 @@ import { OciError, shownCode } from '../oci/errors.ts'
 import { StorageUnavailable } from '../registry/registry.ts'
 import type { Log } from '../telemetry/log.ts'
 import { answerJson } from './answer.ts'
+import { loggedPath } from './request-state.ts'
 
 /** Outermost: every error leaves here, in the specification's form ("Error Codes"), and is logged once. */
 export function renderErrors(log: Log): Middleware {
@@ -19,7 +20,7 @@ const clientGone = 'the client went away'
 
 function renderError(ctx: Context, error: unknown, log: Log): void {
   // Not ctx.path: a target that cannot be parsed is one of the errors.
-  const request = { method: ctx.method, path: ctx.url.split('?')[0] }
+  const request = { requestId: ctx.state.requestId, method: ctx.method, path: loggedPath(ctx.req) }
   if (ctx.res.headersSent) {
     // The status is out: all that is left to say is that this answer is not whole.
     if (ctx.req.socket.destroyed) log.debug({ ...request, err: error }, clientGone)
@@ -36,6 +37,7 @@ function renderError(ctx: Context, error: unknown, log: Log): void {
   const shown = toOciError(error)
   if (shown.status >= 500) log.error({ ...request, err: error }, 'a request failed')
   const { code, message, detail, status, headers } = shown
+  ctx.state.errorCode = code
   const errors = [{ code: shownCode(code), message, ...(detail === undefined ? {} : { detail }) }]
   answerJson(ctx, status, { errors }, headers)
 }

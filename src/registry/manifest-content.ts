@@ -26,7 +26,19 @@ export interface ManifestContents {
 const cacheBytes = 64 * 1024 * 1024
 const maxStoredBytes = 64 * 1024 * 1024
 
-export function manifestContents({ driver, log }: { driver: Driver; log: Log }): ManifestContents {
+/** Told of what only the cache sees. */
+export interface ContentObserver {
+  manifestLookedUp(isCached: boolean): void
+  contentDamaged(kind: 'manifest' | 'blob'): void
+}
+
+export interface ManifestContentsOptions {
+  readonly driver: Driver
+  readonly log: Log
+  readonly observer?: ContentObserver | undefined
+}
+
+export function manifestContents({ driver, log, observer }: ManifestContentsOptions): ManifestContents {
   const cache = new LRUCache<Digest, ManifestContent>({
     maxSize: cacheBytes,
     sizeCalculation: (content) => content.bytes.length * 2 + 1024,
@@ -34,11 +46,21 @@ export function manifestContents({ driver, log }: { driver: Driver; log: Log }):
   const load = shareReads(async (digest: Digest) => {
     const bytes = await readUnlessLarge(driver, digest)
     if (!bytes) return undefined
-    const content = readStored(digest, bytes, log)
+    if (isDamaged(digest, bytes, log)) {
+      observer?.contentDamaged('manifest')
+      throw new OciError('MANIFEST_UNKNOWN', {
+        message: `manifest ${digest} has been damaged in storage; push it again`,
+      })
+    }
+    const content = parseStored(digest, bytes)
     cache.set(digest, content)
     return content
   })
-  const get = async (digest: Digest) => cache.get(digest) ?? load(digest)
+  const get = async (digest: Digest) => {
+    const cached = cache.get(digest)
+    observer?.manifestLookedUp(cached !== undefined)
+    return cached ?? load(digest)
+  }
   return {
     get,
     find: (digest) =>
@@ -62,14 +84,14 @@ async function readUnlessLarge(driver: Driver, digest: Digest): Promise<Buffer |
   }
 }
 
-function readStored(digest: Digest, bytes: Buffer, log: Log): ManifestContent {
+function isDamaged(digest: Digest, bytes: Buffer, log: Log): boolean {
   const actual = digestOf(bytes, algorithmOf(digest))
-  if (actual !== digest) {
-    log.error({ digest, actual, key: blobKey(digest) }, 'a stored manifest has been damaged')
-    throw new OciError('MANIFEST_UNKNOWN', {
-      message: `manifest ${digest} has been damaged in storage; push it again`,
-    })
-  }
+  if (actual === digest) return false
+  log.error({ digest, actual, key: blobKey(digest) }, 'a stored manifest has been damaged')
+  return true
+}
+
+function parseStored(digest: Digest, bytes: Buffer): ManifestContent {
   try {
     return { digest, bytes, manifest: parseManifest(bytes) }
   } catch (cause) {

@@ -29,9 +29,11 @@ const listConcurrency = 16
 export interface ReferrersOptions {
   readonly protocol: Protocol
   readonly contents: ManifestContents
+  /** Whether links that another registry did not make are not made up for: then manifests are read for each listing. */
+  readonly isReadOnly: boolean
 }
 
-export function referrers({ protocol, contents }: ReferrersOptions): Referrers {
+export function referrers({ protocol, contents, isReadOnly }: ReferrersOptions): Referrers {
   const { driver } = protocol
   /** Repositories of which this process knows that every referrer has its link; a marker is never taken back. */
   const complete = new Set<RepositoryName>()
@@ -39,7 +41,10 @@ export function referrers({ protocol, contents }: ReferrersOptions): Referrers {
 
   return {
     async list(name, subject) {
-      if (!isBucketComplete && !complete.has(name)) await makeComplete(name)
+      if (!(await isComplete(name))) {
+        if (isReadOnly) return findAmongManifests(name, subject)
+        await makeComplete(name)
+      }
       const links: Digest[] = []
       for await (const { key } of driver.list(referrerLinksFolder(name, subject))) {
         const referrer = digestOfReferrerLink(name, subject, key)
@@ -67,23 +72,39 @@ export function referrers({ protocol, contents }: ReferrersOptions): Referrers {
     return decodeJson(key, link, descriptorSchema)
   }
 
+  async function isComplete(name: RepositoryName): Promise<boolean> {
+    if (isBucketComplete || complete.has(name)) return true
+    isBucketComplete = (await driver.stat(referrersCompleteKey)).object !== undefined
+    if (isBucketComplete) return true
+    if (!(await driver.stat(repositoryReferrersCompleteKey(name))).object) return false
+    complete.add(name)
+    return true
+  }
+
   /** "Enabling the Referrers API": manifests that another registry wrote get their links before the first answer. */
   async function makeComplete(name: RepositoryName): Promise<void> {
-    isBucketComplete = (await driver.stat(referrersCompleteKey)).object !== undefined
-    if (isBucketComplete) return
-    const marker = repositoryReferrersCompleteKey(name)
-    if (!(await driver.stat(marker)).object) {
-      const revisions: Digest[] = []
-      for await (const { key } of driver.list(revisionsFolder(name))) {
-        const digest = digestOfRevisionLink(name, key)
-        if (digest) revisions.push(digest)
-      }
-      // Nothing is left behind for a repository that does not exist: anyone may ask for any name.
-      if (revisions.length === 0) return
-      await pMap(revisions, (digest) => linkReferrer(name, digest), { concurrency: listConcurrency })
-      await driver.write(marker, encodeJson({}))
-    }
+    const revisions = await listRevisions(name)
+    // Nothing is left behind for a repository that does not exist: anyone may ask for any name.
+    if (revisions.length === 0) return
+    await pMap(revisions, (digest) => linkReferrer(name, digest), { concurrency: listConcurrency })
+    await driver.write(repositoryReferrersCompleteKey(name), encodeJson({}))
     complete.add(name)
+  }
+
+  async function findAmongManifests(name: RepositoryName, subject: Digest): Promise<Descriptor[]> {
+    const found = await pMap(await listRevisions(name), (digest) => contents.find(digest), {
+      concurrency: listConcurrency,
+    })
+    return found.flatMap((content) => (content?.manifest.subject === subject ? [descriptorOf(content)] : []))
+  }
+
+  async function listRevisions(name: RepositoryName): Promise<Digest[]> {
+    const revisions: Digest[] = []
+    for await (const { key } of driver.list(revisionsFolder(name))) {
+      const digest = digestOfRevisionLink(name, key)
+      if (digest) revisions.push(digest)
+    }
+    return revisions
   }
 
   async function linkReferrer(name: RepositoryName, digest: Digest): Promise<void> {
@@ -110,18 +131,21 @@ export function referrers({ protocol, contents }: ReferrersOptions): Referrers {
 export async function writeReferrer(
   driver: Driver,
   name: RepositoryName,
-  { digest, bytes, manifest }: ManifestContent,
+  content: ManifestContent,
   lease: WriteLease,
 ): Promise<void> {
-  if (!manifest.subject) return
-  const descriptor: Descriptor = {
+  const { subject } = content.manifest
+  if (!subject) return
+  const key = referrerLinkKey(name, subject, content.digest)
+  await driver.write(key, encodeJson({ ...descriptorOf(content) }), { lease })
+}
+
+function descriptorOf({ digest, bytes, manifest }: ManifestContent): Descriptor {
+  return {
     mediaType: manifest.mediaType,
     digest,
     size: bytes.length,
     ...(manifest.artifactType === undefined ? {} : { artifactType: manifest.artifactType }),
     ...(manifest.annotations === undefined ? {} : { annotations: manifest.annotations }),
   }
-  await driver.write(referrerLinkKey(name, manifest.subject, digest), encodeJson({ ...descriptor }), {
-    lease,
-  })
 }

@@ -2,14 +2,17 @@ import type { Clock } from '../clock.ts'
 import type { Driver } from '../storage/driver.ts'
 import type { Log } from '../telemetry/log.ts'
 import { blobs, type Blobs } from './blobs.ts'
-import { openClaim } from './claim.ts'
-import { manifestContents } from './manifest-content.ts'
+import { openClaim, readClaim } from './claim.ts'
+import { manifestContents, type ContentObserver } from './manifest-content.ts'
 import { manifests, type Manifests } from './manifests.ts'
 import type { Protocol } from './protocol.ts'
+import { readOnly } from './read-only.ts'
 import { referrers, type Referrers } from './referrers.ts'
 import { repositories, type Repositories } from './repositories.ts'
 import { openRunRecords } from './run-records.ts'
+import { defaultSafetyTimes } from './safety.ts'
 import { sessions } from './sessions.ts'
+import { storageCheck } from './storage-check.ts'
 import { tags, type Tags } from './tags.ts'
 import { expireUploads } from './upload-expiry.ts'
 import { uploads, type Uploads } from './uploads.ts'
@@ -27,6 +30,10 @@ export interface Registry {
   readonly repositories: Repositories
   /** The largest manifest that is taken, in bytes. */
   readonly manifestMaxBytes: number
+  /** @throws where the storage cannot be reached, or is not the one that it was */
+  checkStorage(signal: AbortSignal): Promise<void>
+  /** What is known of the collections: the generation, and how old that knowledge is. */
+  collectionRecords(): { readonly generation: number; readonly ageMs: number }
   /** Ends what runs in the background; the driver stays open. */
   close(): void
 }
@@ -40,22 +47,28 @@ export interface RegistryOptions {
   readonly uploadExpiryMs: number
   /** Whether an image may be pushed without all its layers; an index may always lack children. Default false. */
   readonly acceptsSparseImages?: boolean
+  /** Whether nothing in the storage is changed, rescues aside, and no upload expires. Default false. */
+  readonly isReadOnly?: boolean
+  readonly observer?: ContentObserver | undefined
 }
 
 export async function openRegistry(options: RegistryOptions): Promise<Registry> {
-  const { driver, clock, log } = options
-  const { times } = await openClaim({ driver, log, owner: options.claimOwner })
+  const { clock, log, isReadOnly = false } = options
+  const driver = isReadOnly ? readOnly(options.driver) : options.driver
+  const times = isReadOnly
+    ? ((await readClaim(driver))?.times ?? defaultSafetyTimes)
+    : (await openClaim({ driver, log, owner: options.claimOwner })).times
   const records = await openRunRecords({
     driver,
     clock,
     onPollError: (error) => log.warn({ err: error }, 'the records of the collection could not be read'),
   })
   const protocol: Protocol = { driver, clock, records, times }
-  const contents = manifestContents({ driver, log })
+  const contents = manifestContents({ driver, log, observer: options.observer })
   const allTags = tags(protocol)
   const allBlobs = blobs(protocol)
   const expiry = new AbortController()
-  void expireRegularly(options, expiry.signal)
+  if (!isReadOnly) void expireRegularly(options, expiry.signal)
   return {
     blobs: allBlobs,
     uploads: uploads({
@@ -72,9 +85,14 @@ export async function openRegistry(options: RegistryOptions): Promise<Registry> 
       acceptsSparseImages: options.acceptsSparseImages ?? false,
     }),
     tags: allTags,
-    referrers: referrers({ protocol, contents }),
+    referrers: referrers({ protocol, contents, isReadOnly }),
     repositories: repositories(driver),
     manifestMaxBytes: options.manifestMaxBytes,
+    checkStorage: storageCheck(driver),
+    collectionRecords() {
+      const { generation, readAt } = records.newest()
+      return { generation, ageMs: clock.monotonic() - readAt }
+    },
     close() {
       records.close()
       expiry.abort()

@@ -27,6 +27,8 @@ export interface RunRecords {
   recent(): Records | Promise<Records>
   /** Whether `records` are the newest known, and still young enough. */
   isRecent(records: Records): boolean
+  /** The newest known, however old. */
+  newest(): Records
   close(): void
 }
 
@@ -77,7 +79,7 @@ export async function openRunRecords({ driver, clock, onPollError }: RunRecordsO
   const isRecent = (records: Records) =>
     records.generation === newest?.generation && clock.monotonic() - records.readAt < recordsMaxAgeMs
 
-  await fresh()
+  const first = await fresh()
   const polling = new AbortController()
   void poll()
   async function poll() {
@@ -94,6 +96,7 @@ export async function openRunRecords({ driver, clock, onPollError }: RunRecordsO
     fresh,
     recent: () => (newest && isRecent(newest) ? newest : fresh()),
     isRecent,
+    newest: () => newest ?? first,
     close: () => polling.abort(),
   }
 }
