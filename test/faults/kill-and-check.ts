@@ -10,10 +10,8 @@ import {
   pushUntilDeath,
   type Step,
 } from './pushes.ts'
-import { openStorage, type ServerOptions } from './server.ts'
+import { openStorage, type Kill, type ServerOptions } from './server.ts'
 import { startServer } from './servers.ts'
-
-export type Kill = NonNullable<ServerOptions['kill']>
 
 export interface Life extends ServerOptions {
   readonly steps: readonly Step[]

@@ -1,10 +1,11 @@
 /**
  * A registry as `stowage serve` runs it, whose storage is watched: the process can end itself by SIGKILL just before
- * or just after its k-th storage operation, and tells what it asked of its storage. Nothing happens in the background,
+ * or just after its k-th storage operation, or in the middle of it, and tells what it asked of its storage. Nothing happens in the background,
  * so that the k-th operation is the same one each time.
  *
  * node server.ts '{"storage": {"root": "/some/folder"}, "kill": {"at": 7, "when": "before"}}'
  */
+import { setTimeout as delay } from 'node:timers/promises'
 import { systemClock, type Clock } from '../../src/clock.ts'
 import { createApp } from '../../src/http/app.ts'
 import { withoutUsers } from '../../src/http/authorize.ts'
@@ -19,9 +20,16 @@ import { logOperations } from '../support/driver-log.ts'
 export type S3Storage = S3Options
 export type StorageOptions = { readonly root: string } | S3Storage
 
+export interface Kill {
+  readonly at: number
+  readonly when: 'before' | 'during' | 'after'
+  /** How long after the operation's begin, for `during`. */
+  readonly afterMs?: number
+}
+
 export interface ServerOptions {
   readonly storage: StorageOptions
-  readonly kill?: { readonly at: number; readonly when: 'before' | 'after' }
+  readonly kill?: Kill
 }
 
 /** What GET /watched answers. */
@@ -45,7 +53,9 @@ async function serve({ storage, kill }: ServerOptions): Promise<void> {
   const opened = await openStorage(storage)
   const counted = countUploadBytes(opened)
   const logged = logOperations(
-    kill ? interruptDriver(counted.driver, { ...kill, interrupt: killProcess }) : counted.driver,
+    kill
+      ? interruptDriver(counted.driver, { ...kill, interrupt: () => delay(kill.afterMs).then(killProcess) })
+      : counted.driver,
   )
   const log = createLog({ level: 'warn', format: 'json' })
   const stopped = stoppedClock()

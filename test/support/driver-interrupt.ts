@@ -4,20 +4,22 @@ import { tapDriver, type Operation } from './driver-tap.ts'
 export interface Interruption {
   /** Which operation, from 1 on, of those that `matches`. */
   readonly at: number
-  readonly when: 'before' | 'after'
+  readonly when: 'before' | 'during' | 'after'
   readonly matches?: (operation: Operation) => boolean
-  /** Runs once. What it throws, the operation throws; what it waits for, the operation waits for. */
+  /** Runs once. Before or after: what it throws, the operation throws; what it waits for, the operation waits for. */
   readonly interrupt: (operation: Operation) => unknown
 }
 
-/** Something happens just before or just after the k-th operation: a pause, a failure, the end of the process. */
+/** Something happens just before, while or just after the k-th operation is carried out: a pause, a failure, the end of the process. */
 export function interruptDriver(driver: Driver, interruption: Interruption): Driver {
   const { at, when, matches = () => true, interrupt } = interruption
   let count = 0
   return tapDriver(driver, async (operation, run) => {
     const isIt = matches(operation) && ++count === at
     if (isIt && when === 'before') await interrupt(operation)
-    const result = await run()
+    const running = run()
+    if (isIt && when === 'during') void interrupt(operation)
+    const result = await running
     if (isIt && when === 'after') await interrupt(operation)
     return result
   })
