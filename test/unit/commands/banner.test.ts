@@ -39,6 +39,35 @@ describe('what serve says once it listens', () => {
     expect(bannerText({ ...facts, tls: { name: undefined } })).toContain('docker push localhost:5000/alpine')
   })
 
+  const exposed = { ...facts, host: '' }
+  const users = { anonymous: 'none', hasUsers: true } as const
+
+  test('where there are users, each client is told how to log in', () => {
+    const text = bannerText({ ...facts, policy: users })
+    expect(text).toContain('  docker login localhost:5000\n')
+    expect(text).toContain('  podman login --tls-verify=false localhost:5000\n')
+    expect(text).toContain('  crane auth login --insecure -u USER --password-stdin localhost:5000\n')
+    expect(bannerText(facts)).not.toContain('login')
+  })
+
+  test('who may do something without being asked is said where others reach it', () => {
+    expect(bannerText({ ...exposed, policy: users })).not.toContain('Nobody is asked')
+    expect(bannerText({ ...exposed, policy: { ...users, anonymous: 'pull' } })).toContain(
+      'Nobody is asked who they are to pull: whoever reaches this address can pull.\n',
+    )
+    expect(bannerText({ ...exposed, policy: { ...users, anonymous: 'full' } })).toContain(
+      'Nobody is asked who they are: whoever reaches this address can push and delete.\n',
+    )
+  })
+
+  test('passwords that others could read on the way are warned of', () => {
+    const warning = 'Passwords are sent here unencrypted'
+    expect(bannerText({ ...exposed, policy: users })).toContain(warning)
+    expect(bannerText({ ...exposed, policy: users, tls: { name: 'a.example' } })).not.toContain(warning)
+    expect(bannerText({ ...facts, policy: users })).not.toContain(warning)
+    expect(bannerText(exposed)).not.toContain(warning)
+  })
+
   test('memory is said to be forgetful', () => {
     expect(bannerText({ ...facts, storage: 'memory' })).toContain('gone when this process ends')
     expect(bannerText(facts)).not.toContain('gone')

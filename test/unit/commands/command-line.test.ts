@@ -68,7 +68,7 @@ describe('help', () => {
     )
     expect(loaded.code).toBe(0)
     expect(loaded.stderr).toMatch(/node_modules\/commander\//)
-    expect(loaded.stderr).not.toMatch(/node_modules\/(koa|@koa|@aws-sdk|@smithy|pino|yaml)\//)
+    expect(loaded.stderr).not.toMatch(/node_modules\/(koa|@koa|@aws-sdk|@smithy|pino|yaml|bcrypt)\//)
   })
 })
 
@@ -134,6 +134,12 @@ describe('what is refused ends with code 2', () => {
       ['--storage=s3', '--s3-bucket=images', '--s3-part-bytes=64MiB', '--upload-memory=32MiB'],
       /--upload-memory "32MiB": expected at least --s3-part-bytes/,
     ],
+    [
+      ['--listen', ':0'],
+      /--anonymous \(or STOWAGE_ANONYMOUS\): missing; others can reach this address: give/,
+    ],
+    [['--anonymous', 'none'], /--anonymous "none": nobody could do anything/],
+    [['--htpasswd-limited', 'x'], /--htpasswd-limited "x": expected REPOSITORY=FILE/],
     [['--storage', 'azure'], /--storage "azure": expected one of filesystem, s3, memory/],
     [
       ['--s3-prefix', '../x', '--storage', 's3', '--s3-bucket', 'images'],

@@ -9,7 +9,9 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { basicOf, htpasswdOf } from '../../support/htpasswd.ts'
 import { run, type Running } from '../../support/processes.ts'
+import { until } from '../../support/registry.ts'
 import { startStowage, type Stowage } from '../../support/stowage.ts'
 
 const main = fileURLToPath(new URL('../../../src/main.ts', import.meta.url))
@@ -82,6 +84,24 @@ describe('the beginning', () => {
     const { output } = await serve(['--config', config], { STOWAGE_LOG_LEVEL: 'warn' })
     expect(output()).toContain(`storage filesystem ${root}\n`)
     expect(await readdir(root)).not.toEqual([])
+  })
+})
+
+describe('users', () => {
+  test('of an htpasswd file log in, and none but them; the password is nowhere in what it writes', async () => {
+    const users = join(folder, 'users')
+    await writeFile(users, htpasswdOf({ alice: 'open sesame' }))
+    const { registry, output } = await serve(['--storage=memory', `--htpasswd=${users}`])
+    const statusOf = async (headers: Record<string, string>) =>
+      (await fetch(`http://${registry}/v2/`, { headers })).status
+    expect(await statusOf({})).toBe(401)
+    expect(await statusOf(basicOf('alice', 'wrong sesame'))).toBe(401)
+    expect(await statusOf(basicOf('alice', 'open sesame'))).toBe(200)
+    await writeFile(users, htpasswdOf({ bob: 'open sesame' }))
+    await until(async () => (await statusOf(basicOf('alice', 'open sesame'))) === 401)
+    expect(await statusOf(basicOf('bob', 'open sesame'))).toBe(200)
+    expect(output()).toContain(`docker login localhost:${registry.split(':')[1]}`)
+    expect(output()).not.toContain('sesame')
   })
 })
 
