@@ -1,4 +1,4 @@
-import type { Driver, Listed } from '../storage/driver.ts'
+import { StorageUnavailable, type Driver, type Listed } from '../storage/driver.ts'
 import { claimKey, sessionKey, uploadsFolder } from './layout.ts'
 import { readRecord } from './sessions.ts'
 
@@ -12,16 +12,25 @@ export interface ExpiryOptions {
  * Removes the sessions that nobody continued, with their parts and unfinished multipart uploads. Safe beside live
  * servers: a session's objects are young while it is used.
  * @returns how many sessions were removed
+ * @throws AggregateError where some could not be; the others were
  */
 export async function expireUploads({ driver, expiryMs }: ExpiryOptions): Promise<number> {
   const { date } = await driver.stat(claimKey)
   let expired = 0
+  const failures: unknown[] = []
   for await (const session of listSessions(driver)) {
     if (date - session.modified < expiryMs) continue
-    await removeSession(driver, session, date - expiryMs)
-    expired++
+    try {
+      await removeSession(driver, session, date - expiryMs)
+      expired++
+    } catch (error) {
+      // It stays, and its turn comes again; those after it must not wait for that.
+      failures.push(error)
+    }
   }
   await driver.sweepTemporary?.(expiryMs)
+  if (failures.length > 0)
+    throw new AggregateError(failures, `${failures.length} uploads could not be removed`)
   return expired
 }
 
@@ -58,8 +67,11 @@ async function removeSession(
   { id, keys }: StoredSession,
   begunBefore: number,
 ): Promise<void> {
-  // A record that cannot be read names no upload; the bucket's own lifecycle rule ends what is left.
-  const record = await readRecord(driver, id).catch(() => undefined)
+  const record = await readRecord(driver, id).catch((error: unknown) => {
+    // One that is damaged names no upload; the bucket's own lifecycle rule ends what is left.
+    if (error instanceof StorageUnavailable) throw error
+    return undefined
+  })
   if (record?.upload) await driver.abortUpload(record.upload, { begunBefore })
   await driver.remove(keys.filter((key) => key !== sessionKey(id)))
   await driver.remove([sessionKey(id)])

@@ -58,21 +58,26 @@ async function mark(driver: Driver): Promise<{ all: string[]; reachable: Set<str
   for (const prefix of [repositories, blobs]) for await (const { key } of driver.list(prefix)) all.push(key)
   const reachable = new Set(all.filter((key) => key.includes('/_manifests/tags/')))
   for (const tag of all.filter((key) => key.endsWith('/current/link'))) {
-    const digest = (await driver.read(tag))?.toString() ?? ''
-    const folder = tag.slice(0, tag.indexOf('/_manifests/'))
-    if (!(await driver.stat(revisionLink(folder, digest))).object) continue
-    const manifest = JSON.parse((await driver.read(data(digest)))?.toString() ?? '{}') as Manifest
-    reachable.add(revisionLink(folder, digest)).add(data(digest))
-    for (const blob of [manifest.config, ...(manifest.layers ?? [])]) {
-      if (blob) reachable.add(layerLink(folder, blob.digest)).add(data(blob.digest))
-    }
+    for (const key of await keptBy(driver, tag)) reachable.add(key)
   }
   return { all, reachable }
 }
 
+/** One whose revision is gone keeps nothing. */
+async function keptBy(driver: Driver, tag: string): Promise<string[]> {
+  const digest = (await driver.read(tag))?.toString() ?? ''
+  const folder = tag.slice(0, tag.indexOf('/_manifests/'))
+  const link = revisionLink(folder, digest)
+  if (!(await driver.stat(link)).object) return []
+  const bytes = (await driver.read(data(digest)))?.toString() ?? '{"layers":[]}'
+  const { config, layers } = JSON.parse(bytes) as Manifest
+  const below = [...(config ? [config] : []), ...layers]
+  return [link, data(digest), ...below.flatMap((blob) => [layerLink(folder, blob.digest), data(blob.digest)])]
+}
+
 interface Manifest {
   readonly config?: { readonly digest: string }
-  readonly layers?: readonly { readonly digest: string }[]
+  readonly layers: readonly { readonly digest: string }[]
 }
 
 const path = (digest: string) => digest.replace(':', '/')

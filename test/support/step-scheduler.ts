@@ -18,8 +18,8 @@ export interface StepScheduler {
   run(processes: readonly Promise<unknown>[], bursts: readonly Burst[]): Promise<void>
 }
 
-/** More operations than any run of a few pushes and collections makes: beyond, somebody waits for ever. */
-const maxSteps = 20_000
+/** More turns than any run of a few pushes and collections takes: beyond, somebody waits for ever. */
+const maxTurns = 20_000
 
 export function stepScheduler(clock: ManualClock): StepScheduler {
   const waiting = new Map<number, (() => void)[]>()
@@ -35,6 +35,17 @@ export function stepScheduler(clock: ManualClock): StepScheduler {
   const jump = async (ms: number) => {
     if (ms > 0) clock.advance(ms)
     await tick()
+  }
+
+  const runBurst = async ({ process, steps, jumpMs }: Burst) => {
+    await jump(jumpMs)
+    for (let step = 0; step < steps && (await letThrough(process)); step++);
+  }
+  const runTurn = async () => {
+    let isStuck = true
+    for (const process of waiting.keys()) if (await letThrough(process)) isStuck = false
+    // Everybody sleeps: a round is waited for.
+    if (isStuck) await jump(500)
   }
 
   return {
@@ -54,16 +65,10 @@ export function stepScheduler(clock: ManualClock): StepScheduler {
       let isOver = false
       const over = Promise.allSettled(processes).then(() => (isOver = true))
       await tick()
-      for (const { process, steps, jumpMs } of bursts) {
-        await jump(jumpMs)
-        for (let step = 0; step < steps && (await letThrough(process)); step++);
-      }
-      for (let step = 0; !isOver; step++) {
-        if (step > maxSteps) throw new Error('the processes wait for ever')
-        let isStuck = true
-        for (const process of waiting.keys()) if (await letThrough(process)) isStuck = false
-        // Everybody sleeps: a round is waited for.
-        if (isStuck && !isOver) await jump(500)
+      for (const burst of bursts) await runBurst(burst)
+      for (let turn = 0; !isOver; turn++) {
+        if (turn > maxTurns) throw new Error('the processes wait for ever')
+        await runTurn()
       }
       isRunning = false
       for (const queue of waiting.values()) for (const release of queue.splice(0)) release()
