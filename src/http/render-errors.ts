@@ -1,6 +1,6 @@
 import type { Context, Middleware } from 'koa'
 import { OciError, shownCode } from '../oci/errors.ts'
-import { StorageUnavailable } from '../registry/registry.ts'
+import { ObjectTooLarge, StorageUnavailable } from '../registry/registry.ts'
 import type { Log } from '../telemetry/log.ts'
 import { answerJson } from './answer.ts'
 import { loggedPath } from './request-state.ts'
@@ -50,6 +50,9 @@ function toOciError(error: unknown): OciError {
       headers: { 'Retry-After': String(error.retryAfterSeconds) },
       cause: error,
     })
+  }
+  if (error instanceof ObjectTooLarge) {
+    return new OciError('SIZE_INVALID', { status: 413, message: error.message, cause: error })
   }
   return new OciError('UNKNOWN', { message: 'internal error; the log of the server says more', cause: error })
 }

@@ -18,7 +18,7 @@ import { expireUploads } from './upload-expiry.ts'
 import { uploads, type Uploads } from './uploads.ts'
 
 /** What reaches HTTP of the storage's own errors: it does not answer right now. */
-export { StorageUnavailable } from '../storage/driver.ts'
+export { ObjectTooLarge, StorageUnavailable } from '../storage/driver.ts'
 
 /** Repositories of content-addressed things on a storage driver. */
 export interface Registry {

@@ -8,7 +8,7 @@
  * - An object appears whole or not at all. What failed or was aborted leaves nothing visible.
  * - Absence is `undefined`, not an error.
  *
- * Errors, beside what the backend itself throws: PreconditionFailed, LeaseExpired, StorageUnavailable.
+ * Errors, beside what the backend itself throws: PreconditionFailed, LeaseExpired, ObjectTooLarge, StorageUnavailable.
  */
 export interface Driver {
   /** Whether there is an object, and the storage's own time of this very answer, also when there is none. */
@@ -203,6 +203,11 @@ export class LeaseExpired extends Error {
   constructor(key: string, options?: ErrorOptions) {
     super(`the lease of a write to ${key} has expired`, options)
   }
+}
+
+/** More bytes than the storage, or the memory for its parts, can take in one object. */
+export class ObjectTooLarge extends Error {
+  override readonly name = 'ObjectTooLarge'
 }
 
 /** The storage does not answer, or asks to be asked later. */

@@ -1,5 +1,11 @@
 import { CopyObjectCommand, UploadPartCopyCommand, type CompletedPart } from '@aws-sdk/client-s3'
-import { PreconditionFailed, type ComposeOptions, type Listed, type Range } from '../driver.ts'
+import {
+  ObjectTooLarge,
+  PreconditionFailed,
+  type ComposeOptions,
+  type Listed,
+  type Range,
+} from '../driver.ts'
 import { Expected, type Bucket } from './client.ts'
 import { isNoSuchKey } from './errors.ts'
 import { abortMultipart, beginMultipart, completeMultipart, type Multipart } from './multipart.ts'
@@ -173,7 +179,7 @@ async function composeParts(
 ): Promise<void> {
   const { lease, signal } = options
   const calls = signal ? { signal } : {}
-  if (plan.length > maxParts) throw new Error(`${key} would have more than ${maxParts} parts`)
+  if (plan.length > maxParts) throw new ObjectTooLarge(`${key} would have more than ${maxParts} parts`)
   const multipart = await beginMultipart(bucket, key, options)
   try {
     const parts: CompletedPart[] = []

@@ -1,5 +1,6 @@
 import type { Clock } from '../../clock.ts'
 import type { ByteBudget } from '../buffers.ts'
+import { ObjectTooLarge } from '../driver.ts'
 
 export interface S3Options {
   readonly bucket: string
@@ -66,8 +67,15 @@ export function pieceBytesAt(offset: number, { partBytes, largestBytes }: PartSi
   return Math.max(partBytes, Math.min(partBytes * 2 ** doublings, largestBytes))
 }
 
-/** The size of all parts of an upload of `size` bytes. */
-export function partBytesFor(size: number, { partBytes }: PartSizes): number {
+/**
+ * The size of all parts of an upload of `size` bytes.
+ * @throws ObjectTooLarge where a part would take more than its share of the memory
+ */
+export function partBytesFor(size: number, { partBytes, largestBytes }: PartSizes): number {
   if (size <= partBytes * maxParts) return partBytes
-  return Math.ceil(size / maxParts / mebibyte) * mebibyte
+  const bytes = Math.ceil(size / maxParts / mebibyte) * mebibyte
+  if (bytes <= largestBytes) return bytes
+  throw new ObjectTooLarge(
+    `${size} bytes need parts of ${bytes} bytes, and the memory for uploads allows ${largestBytes} each: raise --upload-memory`,
+  )
 }

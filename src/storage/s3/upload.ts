@@ -1,5 +1,5 @@
 import { UploadPartCommand, type CompletedPart } from '@aws-sdk/client-s3'
-import type { Upload, UploadOptions, WriteLease } from '../driver.ts'
+import { ObjectTooLarge, type Upload, type UploadOptions, type WriteLease } from '../driver.ts'
 import type { Bucket } from './client.ts'
 import { abortMultipart, beginMultipart, completeMultipart, type Multipart } from './multipart.ts'
 import { maxParts, partBytesFor, pieceBytesAt } from './options.ts'
@@ -23,11 +23,12 @@ export function openUpload(bucket: Bucket, key: string, options: UploadOptions):
     return beginMultipart(bucket, key, options)
   }
   const send = async ({ index, bytes }: Piece): Promise<void> => {
-    if (index >= maxParts) throw new Error(`${key} would have more than ${maxParts} parts`)
+    if (index >= maxParts) throw new ObjectTooLarge(`${key} would have more than ${maxParts} parts`)
     const multipart = await (beginning ??= begin())
     parts.push(await uploadPart(bucket, multipart, index + 1, bytes, { signal }))
   }
   const { size } = options
+  const knownBytes = size === undefined ? 0 : partBytesFor(size, bucket.sizes)
   const pieces = new Pieces({
     memory: bucket.memory,
     concurrency: bucket.concurrency,
@@ -35,7 +36,7 @@ export function openUpload(bucket: Bucket, key: string, options: UploadOptions):
     sizeAt: (offset) =>
       size === undefined || offset >= size
         ? pieceBytesAt(offset, bucket.sizes)
-        : Math.min(partBytesFor(size, bucket.sizes), size - offset),
+        : Math.min(knownBytes, size - offset),
     send,
     signal,
   })

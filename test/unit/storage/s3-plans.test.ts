@@ -88,13 +88,18 @@ describe('the sizes of parts', () => {
     expect(pieceBytesAt(offset, settings)).toBe(32 * mebibyte)
   })
 
-  test('suffice for 5 TiB where the size is known', () => {
+  test('suffice where the size is known, up to what the memory for a part allows', () => {
     fc.assert(
-      fc.property(fc.integer({ min: 0, max: 5 * mebibyte * mebibyte }), (size) => {
+      fc.property(fc.integer({ min: 0, max: 32 * mebibyte * maxParts }), (size) => {
         const bytes = partBytesFor(size, settings)
         expect(Math.ceil(size / bytes)).toBeLessThanOrEqual(maxParts)
         expect(bytes).toBeGreaterThanOrEqual(settings.partBytes)
+        expect(bytes).toBeLessThanOrEqual(settings.largestBytes)
       }),
     )
+  })
+
+  test('a length that nobody has room for is refused before a byte is taken', () => {
+    expect(() => partBytesFor(5 * mebibyte * mebibyte, settings)).toThrow('raise --upload-memory')
   })
 })
