@@ -100,6 +100,7 @@ export function sizeText(size: number): string {
 }
 
 function durationText(ms: number): string {
+  if (ms === 0) return '0s'
   for (const [unit, unitMs] of [...msOf].toReversed()) if (ms % unitMs === 0) return `${ms / unitMs}${unit}`
   return `${ms}ms`
 }

@@ -1,15 +1,15 @@
-import { isNativeError } from 'node:util/types'
 import { systemClock } from '../clock.ts'
 import type { AccessControl } from '../http/authorize.ts'
 import type { CertificateStore } from '../http/certificate-store.ts'
 import type { HttpServer } from '../http/server.ts'
 import type { Settings, ValuesOf } from '../settings.ts'
-import { bytes, choice, duration, hostAndPort, text, yesOrNo } from '../settings-kinds.ts'
-import { logLevels } from '../telemetry/log-levels.ts'
+import { bytes, duration, hostAndPort, text, yesOrNo } from '../settings-kinds.ts'
+import type { Driver } from '../storage/driver.ts'
 import type { Log } from '../telemetry/log.ts'
+import type { Metrics } from '../telemetry/metrics.ts'
 import { accessSettings, checkAccessSettings, openAccessControl } from './access.ts'
 import { bannerText, type BannerFacts } from './banner.ts'
-import { CommandFailed, defineCommand, type CommandContext } from './command.ts'
+import { defineCommand, type CommandContext } from './command.ts'
 import {
   checkStorageSettings,
   describeStorage,
@@ -17,6 +17,7 @@ import {
   storageFailure,
   storageSettings,
 } from './storage.ts'
+import { openTelemetry, telemetrySettings, type Telemetry } from './telemetry.ts'
 import { checkTlsSettings, openTlsCertificates, tlsSettings } from './tls.ts'
 
 const serveSettings = {
@@ -50,14 +51,15 @@ const serveSettings = {
     default: 'standalone',
     help: 'whose storage an empty one becomes: only its owner may collect garbage in it; replicas share one',
   },
-  logLevel: {
+  readOnly: {
     group: 'Server:',
-    kind: choice('<level>', logLevels),
-    default: 'info',
-    help: `least level that is logged (to stderr): ${logLevels.join(', ')}`,
+    kind: yesOrNo,
+    default: 'false',
+    help: 'refuse pushes and deletes, and write nothing to the storage that reading does not need',
   },
   ...accessSettings,
   ...tlsSettings,
+  ...telemetrySettings,
   ...storageSettings,
   s3Redirect: {
     group: storageSettings.s3Bucket.group,
@@ -68,9 +70,6 @@ const serveSettings = {
 } as const satisfies Settings
 
 type ServeValues = ValuesOf<typeof serveSettings>
-
-/** How long running requests have at the end: within the 30 s that Kubernetes gives a pod, with some to spare. */
-const drainMs = 25_000
 
 export const serveCommand = defineCommand({
   name: 'serve',
@@ -102,80 +101,106 @@ async function serve(values: ServeValues, { version, stop, print }: CommandConte
   const log = createLog({ level: values.logLevel })
   const opened = new AsyncDisposableStack()
   try {
+    const telemetry = await openTelemetry(values, { log, version })
+    opened.defer(() => telemetry.close())
     const certificates = await openTlsCertificates(values, log)
     opened.defer(() => certificates?.close())
     const accessControl = await openAccessControl(values, log)
     opened.defer(() => accessControl.close())
-    const server = await startServer(values, { log, opened, certificates, accessControl })
+    const server = await startServer(values, { log, opened, telemetry, certificates, accessControl })
     const { policy } = accessControl
     print(banner(values, { version, port: server.port, certificates, policy }))
+    if (telemetry.adminPort !== undefined) {
+      log.info({ host: values.adminListen?.host, port: telemetry.adminPort }, 'the admin port is open')
+    }
     if (!stop.aborted) await new Promise((resolve) => stop.addEventListener('abort', resolve, { once: true }))
-    log.info({}, 'stopping: running requests may end')
-    const cut = await server.drain(drainMs)
-    if (cut > 0) log.warn({ requests: cut, drainMs }, 'stopped before all requests had ended')
+    await stopServing(server, telemetry, { ...values, log })
     return 0
   } finally {
     await opened.disposeAsync()
   }
 }
 
+/** Nobody is to send new requests before they are refused, and what runs may end. */
+async function stopServing(
+  server: HttpServer,
+  telemetry: Telemetry,
+  { drainDelay, drainTimeout, log }: Pick<ServeValues, 'drainDelay' | 'drainTimeout'> & { readonly log: Log },
+): Promise<void> {
+  telemetry.drain()
+  log.info({ drainDelayMs: drainDelay, drainTimeoutMs: drainTimeout }, 'stopping: running requests may end')
+  await systemClock.sleep(drainDelay)
+  const cut = await server.drain(drainTimeout)
+  if (cut > 0) log.warn({ requests: cut }, 'stopped before all requests had ended')
+}
+
 interface Surroundings {
   readonly log: Log
   /** What is closed in the end, the last first. */
   readonly opened: AsyncDisposableStack
+  readonly telemetry: Telemetry
   readonly certificates: CertificateStore | undefined
   readonly accessControl: AccessControl
 }
 
-async function startServer(
-  values: ServeValues,
-  { log, opened, certificates, accessControl }: Surroundings,
-): Promise<HttpServer> {
-  const registry = await openRegistryOn(values, log, opened).catch((error: unknown) => {
+async function startServer(values: ServeValues, surroundings: Surroundings): Promise<HttpServer> {
+  const { log, telemetry, certificates, accessControl } = surroundings
+  const registry = await openRegistryOn(values, surroundings).catch((error: unknown) => {
     log.debug({ err: error }, 'the storage could not be opened')
     throw storageFailure(values, error)
   })
   const { createApp } = await import('../http/app.ts')
-  const { listen } = await import('../http/server.ts')
-  const app = createApp({ registry, log, accessControl, redirect: values.s3Redirect })
-  const { host, port } = values.listen
-  try {
-    return await listen(app.callback(), { host, port, certificates, clock: systemClock })
-  } catch (error) {
-    throw new CommandFailed(`cannot listen on ${host}:${port}: ${listenProblem(error)}`, { cause: error })
-  }
+  const { listenAsSet } = await import('./listen.ts')
+  const app = createApp({
+    registry,
+    log,
+    accessControl,
+    redirect: values.s3Redirect,
+    isReadOnly: values.readOnly,
+    access: {
+      clock: systemClock,
+      ...(values.accessLog && { log }),
+      ...(telemetry.metrics && { metrics: telemetry.metrics.http }),
+    },
+  })
+  const server = await listenAsSet('listen', app.callback(), {
+    ...values.listen,
+    certificates,
+    clock: systemClock,
+  })
+  telemetry.watch(registry)
+  return server
 }
 
-async function openRegistryOn(values: ServeValues, log: Log, opened: AsyncDisposableStack) {
+async function openRegistryOn(values: ServeValues, { log, opened, telemetry }: Surroundings) {
   const driver = await openStorage(values, log)
   opened.defer(() => driver.close?.())
-  const { probeStorage } = await import('../storage/probe.ts')
-  const { faults } = await probeStorage(driver)
-  for (const fault of faults) log.warn({ storage: describeStorage(values) }, fault)
+  if (!values.readOnly) await probe(driver, values, log)
   const { openRegistry } = await import('../registry/registry.ts')
   const registry = await openRegistry({
-    driver,
+    driver: telemetry.metrics ? await measured(driver, telemetry.metrics) : driver,
     clock: systemClock,
     log,
     claimOwner: values.claimOwner,
     manifestMaxBytes: values.manifestMaxBytes,
     uploadExpiryMs: values.uploadExpiry,
     acceptsSparseImages: values.acceptSparseImages,
+    isReadOnly: values.readOnly,
+    observer: telemetry.metrics?.content,
   })
   opened.defer(() => registry.close())
   return registry
 }
 
-const listenProblems: Readonly<Record<string, string>> = {
-  EADDRINUSE: 'another process listens there; end it, or choose another port by --listen',
-  EACCES: 'this user may not; choose a port above 1023 by --listen',
-  EADDRNOTAVAIL: 'this machine has no such address',
-  ENOTFOUND: 'the host name is unknown',
+async function probe(driver: Driver, values: ServeValues, log: Log): Promise<void> {
+  const { probeStorage } = await import('../storage/probe.ts')
+  const { faults } = await probeStorage(driver)
+  for (const fault of faults) log.warn({ storage: describeStorage(values) }, fault)
 }
 
-function listenProblem(error: unknown): string {
-  if (!isNativeError(error)) return String(error)
-  return ('code' in error && listenProblems[String(error.code)]) || error.message
+async function measured(driver: Driver, { storage }: Metrics): Promise<Driver> {
+  const { withMetrics } = await import('../storage/with-metrics.ts')
+  return withMetrics(driver, { clock: systemClock, metrics: storage })
 }
 
 function banner(

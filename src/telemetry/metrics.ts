@@ -49,10 +49,15 @@ const requestBuckets = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
 const storageBuckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60]
 
 /** Everything in a registry of its own: two servers in one process do not share their counts. */
-export function createMetrics(): Metrics {
+export function createMetrics({ version }: { readonly version: string }): Metrics {
   const registry = new Registry()
   // Process, heap, collections of garbage in it, and the delay of the event loop.
   collectDefaultMetrics({ register: registry })
+  const build = {
+    ...named(registry, 'build_info', 'Always 1; its label is the version.'),
+    labelNames: ['version'],
+  }
+  new Gauge(build).set({ version }, 1)
   return {
     http: httpMetrics(registry),
     storage: storageMetrics(registry),
