@@ -115,9 +115,13 @@ function* checkStorageKind(
 
 /**
  * The driver that the settings mean. Each storage's libraries are imported only where it is the one.
+ * @param values with `readOnly`, nothing is made or tidied up where there are files
  * @throws CommandFailed
  */
-export async function openStorage(values: StorageValues, log?: Log): Promise<Driver> {
+export async function openStorage(
+  values: StorageValues & { readonly readOnly?: boolean },
+  log?: Log,
+): Promise<Driver> {
   switch (values.storage) {
     case 'memory': {
       const { memoryDriver } = await import('../storage/memory.ts')
@@ -125,7 +129,7 @@ export async function openStorage(values: StorageValues, log?: Log): Promise<Dri
     }
     case 'filesystem': {
       const { filesystemDriver } = await import('../storage/filesystem.ts')
-      return filesystemDriver({ root: values.root })
+      return filesystemDriver({ root: values.root, isReadOnly: values.readOnly ?? false })
     }
     case 's3': {
       const { s3Driver } = await import('../storage/s3.ts')

@@ -11,7 +11,7 @@ import { placementOf } from './filesystem/place.ts'
 import { fileStatter, wholeReader } from './filesystem/read.ts'
 import { removeFiles, revokeRound } from './filesystem/remove.ts'
 import { writeFileWith } from './filesystem/sink.ts'
-import { prepareRoot, removeStale } from './filesystem/start.ts'
+import { findRoot, prepareRoot, removeStale } from './filesystem/start.ts'
 import { readAhead } from './filesystem/stream.ts'
 import { startAppend, startUpload } from './filesystem/upload.ts'
 
@@ -20,6 +20,8 @@ export interface FilesystemOptions {
   readonly root: string
   /** That of the machine which keeps the files. */
   readonly clock?: Clock
+  /** Whether nothing is made there, so that it may be mounted read-only; it has to exist. Default false. */
+  readonly isReadOnly?: boolean
 }
 
 const defaultMaxBytes = 16 * 1024 * 1024
@@ -38,7 +40,8 @@ export async function filesystemDriver(options: FilesystemOptions): Promise<Driv
   const readWhole = wholeReader(clock)
   const statPath = fileStatter(clock)
   const explain = explaining(root)
-  await prepareRoot(paths, folders, clock)
+  if (options.isReadOnly) await findRoot(paths)
+  else await prepareRoot(paths, folders, clock)
 
   return {
     stat: explain(async (key) => {

@@ -11,7 +11,7 @@ import {
 import { buffer } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
 import { systemClock, type Clock } from '../../src/clock.ts'
-import { createApp } from '../../src/http/app.ts'
+import { createApp, type AppOptions } from '../../src/http/app.ts'
 import { withoutUsers, type AccessControl } from '../../src/http/authorize.ts'
 import { listen, type ListenOptions } from '../../src/http/server.ts'
 import { digestOf, type Algorithm, type Digest } from '../../src/oci/digest.ts'
@@ -28,6 +28,7 @@ export interface TestRegistryOptions {
   readonly clock?: Clock
   readonly registry?: Partial<RegistryOptions>
   readonly server?: Partial<ListenOptions>
+  readonly app?: Partial<AppOptions>
   readonly redirect?: boolean
   /** Default: anybody may everything. */
   readonly accessControl?: AccessControl
@@ -87,7 +88,7 @@ export async function openTestRegistry(options: TestRegistryOptions = {}): Promi
     uploadExpiryMs: 86_400_000,
     ...options.registry,
   })
-  const app = createApp({ registry, log, redirect, accessControl })
+  const app = createApp({ registry, log, redirect, accessControl, ...options.app })
   const where = { host: '127.0.0.1', port: 0, clock: systemClock }
   const server = await listen(app.callback(), { ...where, ...options.server })
   const agent = new Agent({ keepAlive: true })

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { link, lstat, mkdir, open, readdir, rename, rm, writeFile } from 'node:fs/promises'
+import { link, lstat, mkdir, open, opendir, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isNativeError } from 'node:util/types'
 import type { Clock } from '../../clock.ts'
@@ -21,6 +21,11 @@ export async function prepareRoot(paths: Paths, folders: Folders, clock: Clock):
     const reason = isNativeError(error) ? error.message : String(error)
     throw new Error(`the folder ${paths.root} cannot be used for storage: ${reason}`, { cause: error })
   }
+}
+
+/** @throws Error where there is none, or it may not be read */
+export async function findRoot({ root }: Paths): Promise<void> {
+  await (await opendir(root)).close()
 }
 
 /** Removes files of writers that died: nothing writes to one for that long. */
