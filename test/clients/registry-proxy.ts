@@ -31,9 +31,15 @@ export interface Rule {
   readonly times: number
   readonly does: {
     /** Answered here, its headers' names in lower case; the server never hears of it. */
-    readonly answer?: { readonly status: number; readonly headers?: Readonly<Record<string, string>> }
+    readonly answer?: {
+      readonly status: number
+      readonly headers?: Readonly<Record<string, string>>
+      readonly body?: string
+    }
     /** The connection is cut when this many bytes of the answer's body have come. */
     readonly cutBodyAt?: number
+    /** No more comes after this many bytes of the answer's body, until the client gives up. */
+    readonly stallBodyAt?: number
     /** Headers that the server's answer gets beside its own. */
     readonly addHeaders?: Readonly<Record<string, string>>
   }
@@ -108,12 +114,13 @@ async function passOn(
   seen: SeenRequest,
   incoming: IncomingMessage,
   outgoing: ServerResponse,
-  { answer, addHeaders = {}, cutBodyAt = Infinity }: Rule['does'] = {},
+  does: Rule['does'] = {},
 ): Promise<void> {
-  if (answer) {
-    seen.status = answer.status
+  if (does.answer) {
+    const { status, headers, body = '' } = does.answer
+    seen.status = status
     incoming.resume()
-    outgoing.writeHead(answer.status, { 'content-length': 0, ...answer.headers }).end()
+    outgoing.writeHead(status, { 'content-length': body.length, ...headers }).end(body)
     return
   }
   const { method, url, headers } = incoming
@@ -126,19 +133,24 @@ async function passOn(
   const [answered] = (await once(forwarded, 'response')) as [IncomingMessage]
   seen.status = answered.statusCode ?? 0
   seen.answerHeaders = answered.headers
-  const added = Object.entries(addHeaders).flat()
+  const added = Object.entries(does.addHeaders ?? {}).flat()
   outgoing.writeHead(seen.status, [...answered.rawHeaders, ...added])
-  await pipeline(answered, (source: AsyncIterable<Buffer>) => cutAfter(source, cutBodyAt), outgoing)
+  await pipeline(answered, (source: AsyncIterable<Buffer>) => breakOff(source, outgoing, does), outgoing)
 }
 
-async function* cutAfter(source: AsyncIterable<Buffer>, bytes: number): AsyncIterable<Buffer> {
-  let left = bytes
+async function* breakOff(
+  source: AsyncIterable<Buffer>,
+  outgoing: ServerResponse,
+  { cutBodyAt = Infinity, stallBodyAt = Infinity }: Rule['does'],
+): AsyncIterable<Buffer> {
+  let left = Math.min(cutBodyAt, stallBodyAt)
   for await (const chunk of source) {
     if (chunk.length > left) {
       yield chunk.subarray(0, left)
-      // What was written has to be on its way before the connection is cut.
-      await delay(20)
-      throw new Error('cut, as it was asked for')
+      if (stallBodyAt < cutBodyAt) await once(outgoing, 'close')
+      // What is before the cut has to leave this process before the connection is closed.
+      while (outgoing.writableLength > 0) await delay(5)
+      throw new Error('broken off, as it was asked for')
     }
     left -= chunk.length
     yield chunk
