@@ -77,6 +77,14 @@ const tiers = {
     tools: ['minio'],
     packages: [],
   },
+  image: {
+    about: 'the container image: built, looked through, and run',
+    files: ['image/**/*.test.ts'],
+    workers: 1,
+    tools: ['crane', 'minio'],
+    packages: ['binutils', 'buildah', 'qemu-user-static', 'runc'],
+    needsRoot: true,
+  },
 } as const satisfies Record<string, Tier>
 
 type TierName = keyof typeof tiers

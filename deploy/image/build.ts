@@ -8,8 +8,8 @@ import { runCommand } from './command.ts'
 import { mirrorOfThisMachine, type DebianMirror } from './debian.ts'
 import { readDockerfile } from './dockerfile.ts'
 import { architectures, readFileList, type Architecture } from './file-list.ts'
-import { addBill, addImage, addIndex, blobsFolder, writeArchive, type Descriptor } from './layout.ts'
-import { projectFolder } from './npm.ts'
+import { addBill, addImage, addIndex, blobsFolder, writeArchive } from './layout.ts'
+import { buildApplication, projectFolder } from './npm.ts'
 import { writeRootFolder } from './root-folder.ts'
 
 const usage = `npm run image -- [OPTIONS]
@@ -18,9 +18,11 @@ Builds the container image of deploy/Dockerfile without a container engine, and 
 index of all platforms, and beside it a bill of materials (CycloneDX) for each platform.
 
   --output FILE          the archive; default stowage.oci.tar
-  --context FOLDER       no archive: only the root file systems, as the build context for deploy/Dockerfile
+  --context FOLDER       keep the root file systems there: they are the build context of deploy/Dockerfile. Without
+                         --output there is no archive then
   --platform LIST        default linux/amd64,linux/arm64
   --name NAME            what the image is called in the archive; default localhost/stowage:VERSION
+  --revision TEXT        the commit, for the label; default what git says
   --debian-mirror URL            default: the mirror that apt of this machine uses
   --debian-security-mirror URL   likewise
   --debian-keyring FILE          default /usr/share/keyrings/debian-archive-keyring.gpg
@@ -35,14 +37,16 @@ seconds), or when the commit was made.
 `
 
 interface Plan {
-  readonly output: string
-  readonly context: string | undefined
+  /** Without one there is no archive. */
+  readonly output: string | undefined
+  readonly context: string
   readonly platforms: readonly Architecture[]
   readonly name: string
   readonly mirror: DebianMirror
   readonly version: string
-  readonly revision: string
   readonly created: Date
+  /** Build arguments, without the platform. */
+  readonly values: Readonly<Record<string, string>>
 }
 
 async function main(args: readonly string[]): Promise<void> {
@@ -53,10 +57,13 @@ async function main(args: readonly string[]): Promise<void> {
   }
   // Nothing that is made here is more private than the image.
   process.umask(0o022)
-  const plan = await makePlan(options)
   const work = await mkdtemp(join(tmpdir(), 'stowage-image-'))
   try {
-    await (plan.context === undefined ? buildArchive(plan, work) : writeContext(plan, plan.context, work))
+    const plan = await makePlan(options, work)
+    await writeImage(plan, work)
+    if (options.context === undefined) return
+    const values = Object.entries(plan.values).map(([name, value]) => `--build-arg ${name}=${value}`)
+    console.log(`docker build -f deploy/Dockerfile ${values.join(' ')} ${options.context}`)
   } finally {
     await rm(work, { recursive: true, force: true })
   }
@@ -67,10 +74,11 @@ function readOptions(args: readonly string[]) {
   return parseArgs({
     args: [...args],
     options: {
-      output: { ...text, default: 'stowage.oci.tar' },
+      output: text,
       context: text,
       platform: { ...text, default: architectures.map((name) => `linux/${name}`).join(',') },
       name: text,
+      revision: text,
       'debian-mirror': text,
       'debian-security-mirror': text,
       'debian-keyring': { ...text, default: '/usr/share/keyrings/debian-archive-keyring.gpg' },
@@ -79,19 +87,26 @@ function readOptions(args: readonly string[]) {
   }).values
 }
 
-async function makePlan(options: ReturnType<typeof readOptions>): Promise<Plan> {
-  const { version } = JSON.parse(await readFile(join(projectFolder, 'package.json'), 'utf8')) as {
+async function makePlan(options: ReturnType<typeof readOptions>, work: string): Promise<Plan> {
+  const manifest = JSON.parse(await readFile(join(projectFolder, 'package.json'), 'utf8')) as {
     version: string
   }
+  const { version } = manifest
+  const created = await creationTime()
+  const output = options.output ?? (options.context === undefined ? 'stowage.oci.tar' : undefined)
   return {
-    output: resolve(options.output),
-    context: options.context === undefined ? undefined : resolve(options.context),
+    output: output === undefined ? undefined : resolve(output),
+    context: resolve(options.context ?? join(work, 'context')),
     platforms: options.platform.split(',').map(readPlatform),
     name: options.name ?? `localhost/stowage:${version}`,
     mirror: await chooseMirror(options),
     version,
-    revision: await revision(),
-    created: await creationTime(),
+    created,
+    values: {
+      VERSION: version,
+      REVISION: options.revision ?? (await revision()),
+      CREATED: created.toISOString(),
+    },
   }
 }
 
@@ -129,16 +144,18 @@ async function creationTime(): Promise<Date> {
 }
 
 /** Root file systems, and what is in them, for each platform at once. */
-async function writeContext(plan: Plan, context: string, work: string) {
+async function writeContext({ platforms, mirror, context }: Plan, work: string) {
   const cacheFolder = join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'stowage', 'image')
-  return forEach(plan.platforms, async (architecture) => {
+  const built = join(work, 'built')
+  await mkdir(built)
+  await buildApplication(built)
+  return forEach(platforms, async (architecture) => {
     const folder = join(context, architecture)
     // Files of an earlier build would be in this one, too.
     await rm(folder, { recursive: true, force: true })
-    const workFolder = join(work, `${architecture}-work`)
-    await mkdir(workFolder, { recursive: true })
-    const options = { architecture, folder, workFolder, cacheFolder, mirror: plan.mirror }
-    const contents = await writeRootFolder(options)
+    const workFolder = join(work, architecture)
+    await mkdir(workFolder)
+    const contents = await writeRootFolder({ architecture, folder, workFolder, built, cacheFolder, mirror })
     return { architecture, contents }
   })
 }
@@ -150,31 +167,35 @@ async function forEach<T, U>(items: readonly T[], act: (item: T) => Promise<U>):
   return Promise.all(outcomes)
 }
 
-async function buildArchive(plan: Plan, work: string): Promise<void> {
-  const context = join(work, 'context')
+async function writeImage(plan: Plan, work: string): Promise<void> {
+  const { output, name, version, context, created } = plan
+  const roots = await writeContext(plan, work)
+  if (output === undefined) return
+  await mkdir(dirname(output), { recursive: true })
   const layout = join(work, 'layout')
   await mkdir(blobsFolder(layout), { recursive: true })
-  await mkdir(dirname(plan.output), { recursive: true })
   const dockerfile = await readFile(join(projectFolder, 'deploy/Dockerfile'), 'utf8')
-  const { version, revision, created } = plan
-  const labels = { VERSION: version, REVISION: revision, CREATED: created.toISOString() }
-  const roots = await writeContext(plan, context, work)
   const built = await forEach(roots, async ({ architecture, contents }) => {
+    const values = { ...plan.values, TARGETARCH: architecture }
     const image = await addImage(layout, {
-      plan: readDockerfile(dockerfile, { ...labels, TARGETARCH: architecture }),
+      plan: readDockerfile(dockerfile, values),
       architecture,
       context,
       created,
     })
     const { release } = (await readFileList(architecture)).debian
     const bill = billOfMaterials({ ...contents, architecture, version, created, release })
-    await writeFile(billFile(plan.output, architecture), bill)
+    await writeFile(billFile(output, architecture), bill)
     return { architecture, image, bill: await addBill(layout, bill, image) }
   })
   const entries = [...built.map(({ image }) => image), ...built.map(({ bill }) => bill)]
-  const index = await addIndex(layout, entries, { 'org.opencontainers.image.version': version }, plan.name)
-  await writeArchive(layout, plan.output, created)
-  await report(plan, index, built)
+  const index = await addIndex(layout, entries, { 'org.opencontainers.image.version': version }, name)
+  await writeArchive(layout, output, created)
+  const mebibytes = ((await stat(output)).size / 2 ** 20).toFixed(1)
+  console.log(`${output}: ${name}, ${mebibytes} MiB\n${''.padEnd(14)}${index.digest}`)
+  for (const { architecture, image } of built) {
+    console.log(`linux/${architecture.padEnd(8)}${image.digest}   ${billFile(output, architecture)}`)
+  }
 }
 
 /** stowage.oci.tar: stowage.linux-amd64.cdx.json */
@@ -182,20 +203,7 @@ function billFile(output: string, architecture: Architecture): string {
   return `${output.replace(/(\.oci)?\.tar$/, '')}.linux-${architecture}.cdx.json`
 }
 
-async function report(
-  { output, name }: Plan,
-  index: Descriptor,
-  built: readonly { readonly architecture: Architecture; readonly image: Descriptor }[],
-): Promise<void> {
-  const mebibytes = ((await stat(output)).size / 2 ** 20).toFixed(1)
-  console.log(`${output}: ${name}, ${mebibytes} MiB`)
-  console.log(`${''.padEnd(14)}${index.digest}`)
-  for (const { architecture, image } of built) {
-    console.log(`linux/${architecture.padEnd(8)}${image.digest}   ${billFile(output, architecture)}`)
-  }
-}
-
 await main(process.argv.slice(2)).catch((error: unknown) => {
-  console.error(error)
+  console.error(error instanceof Error ? error.message : error)
   process.exitCode = 1
 })

@@ -6,14 +6,16 @@ import { chmod, cp, glob, lstat, mkdir, readFile, writeFile } from 'node:fs/prom
 import { dirname, join } from 'node:path'
 import { fetchPackages, unpackPackage, type DebianMirror, type FetchedPackage } from './debian.ts'
 import { readFileList, type Architecture, type DebianPackage, type FileList } from './file-list.ts'
-import { buildApplication, describeModules, installModules, projectFolder, type Bill } from './npm.ts'
+import { describeModules, installModules, projectFolder, type Bill } from './npm.ts'
 
 export interface RootFolderOptions {
   readonly architecture: Architecture
   /** Where the parts go. */
   readonly folder: string
-  /** For what is only needed on the way. */
+  /** For what is only needed on the way; it is there, and empty. */
   readonly workFolder: string
+  /** Where buildApplication put what it compiled: the same for every architecture. */
+  readonly built: string
   readonly cacheFolder: string
   readonly mirror: DebianMirror
 }
@@ -84,15 +86,12 @@ async function writeModules(list: FileList, options: RootFolderOptions): Promise
   return describeModules(npmFolder)
 }
 
-async function writeApplication(list: FileList, { folder, workFolder }: RootFolderOptions): Promise<void> {
-  const built = join(workFolder, 'built')
-  await mkdir(built)
-  await buildApplication(built)
-  const own = list.application.filter((pattern) => !pattern.startsWith('dist/'))
-  const compiled = list.application.filter((pattern) => pattern.startsWith('dist/'))
+async function writeApplication(list: FileList, { folder, built }: RootFolderOptions): Promise<void> {
   const application = join(folder, 'application/app')
-  await copyMatching(projectFolder, application, own)
+  const compiled = list.application.filter((pattern) => pattern.startsWith('dist/'))
+  const others = list.application.filter((pattern) => !pattern.startsWith('dist/'))
   await copyMatching(built, application, compiled)
+  await copyMatching(projectFolder, application, others)
 }
 
 /** @throws where a pattern matches nothing: what it stood for has another name by now */
