@@ -72,7 +72,8 @@ export function passwordVerifier(users: Users, { compare, clock }: VerifierOptio
 
   return async ({ user: name, password }) => {
     const user = users.get(name)
-    const hash = user?.hash ?? decoyFor(name)
+    const decoy = decoyFor(name)
+    const hash = user?.hash ?? decoy
     if (hash === undefined) return undefined
     // What is kept tells nothing about the password. No part has a control character, so the parts stay apart.
     const key = createHmac('sha256', secret).update(`${name}\0${hash}\0${password}`).digest('base64')

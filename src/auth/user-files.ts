@@ -38,6 +38,8 @@ interface WatchedFile extends UserFile {
   /** How it looked when it was last read, and when it was last looked at. */
   readAs: string
   seenAs: string
+  /** Why it cannot be used right now; logged once. */
+  problem?: string | undefined
 }
 
 /**
@@ -95,14 +97,17 @@ async function readChange(file: WatchedFile, log: Log): Promise<boolean> {
   const isStill = look === file.seenAs
   file.seenAs = look
   if (look === file.readAs || !isStill) return false
-  file.readAs = look
   try {
     const { text, hashes } = await readUserFile(file.path)
-    if (text === file.text) return false
-    Object.assign(file, { text, hashes })
-    return true
+    const isNew = text !== file.text
+    Object.assign(file, { text, hashes, readAs: look, problem: undefined })
+    return isNew
   } catch (error) {
-    log.error({ file: file.path, reason: messageOf(error) }, 'a changed htpasswd file is not used')
+    // What stands in it will not change by itself; that it cannot be read may.
+    if (error instanceof HtpasswdInvalid) file.readAs = look
+    const reason = messageOf(error)
+    if (reason !== file.problem) log.error({ file: file.path, reason }, 'a changed htpasswd file is not used')
+    file.problem = reason
     return false
   }
 }

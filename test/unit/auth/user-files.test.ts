@@ -187,6 +187,7 @@ describe('a change', () => {
   test.each([
     ['a line that is not understood', async () => replace('alice:hunter2\n')],
     ['the file gone', async () => rm(path)],
+    ['a folder in its place', async () => rm(path).then(async () => mkdir(path))],
   ])('with %s leaves everything as it was; the log says so once, and no password', async (_, change) => {
     using files = await open()
     await change()
@@ -196,6 +197,7 @@ describe('a change', () => {
     expect(files.lines).toHaveLength(1)
     expect(JSON.parse(files.lines[0] ?? '')).toMatchObject({ level: 'error', file: path })
     expect(files.lines[0]).not.toMatch(/hunter2|\$2b/)
+    await rm(path, { recursive: true, force: true })
     await replace(`bob:${second}\n`)
     await files.settle()
     expect(files.current()).toEqual([['bob', second]])
