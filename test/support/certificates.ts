@@ -23,7 +23,7 @@ export interface TestCertificate {
 }
 
 export interface CertificateOptions {
-  readonly kind?: 'ecdsa' | 'rsa'
+  readonly kind?: 'ecdsa' | 'rsa' | 'weak rsa'
   readonly notBefore?: Date
   readonly notAfter?: Date
 }
@@ -56,14 +56,11 @@ interface Signer {
   readonly keys: webcrypto.CryptoKeyPair
 }
 
+const rsa = { name: 'RSASSA-PKCS1-v1_5', publicExponent: new Uint8Array([1, 0, 1]), hash: 'SHA-256' }
 const algorithms = {
   ecdsa: { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' },
-  rsa: {
-    name: 'RSASSA-PKCS1-v1_5',
-    modulusLength: 2048,
-    publicExponent: new Uint8Array([1, 0, 1]),
-    hash: 'SHA-256',
-  },
+  rsa: { ...rsa, modulusLength: 2048 },
+  'weak rsa': { ...rsa, modulusLength: 1024 },
 } as const satisfies Record<Kind, object>
 
 const dayMs = 86_400_000
