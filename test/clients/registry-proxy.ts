@@ -8,6 +8,7 @@ import {
   request,
   type IncomingHttpHeaders,
   type IncomingMessage,
+  type OutgoingHttpHeaders,
   type ServerResponse,
 } from 'node:http'
 import { pipeline } from 'node:stream/promises'
@@ -42,6 +43,8 @@ export interface Rule {
     readonly stallBodyAt?: number
     /** Headers that the server's answer gets beside its own. */
     readonly addHeaders?: Readonly<Record<string, string>>
+    /** A header that the server's answer loses, in lower case. */
+    readonly removeHeader?: string
   }
 }
 
@@ -133,9 +136,17 @@ async function passOn(
   const [answered] = (await once(forwarded, 'response')) as [IncomingMessage]
   seen.status = answered.statusCode ?? 0
   seen.answerHeaders = answered.headers
-  const added = Object.entries(does.addHeaders ?? {}).flat()
-  outgoing.writeHead(seen.status, [...answered.rawHeaders, ...added])
+  outgoing.writeHead(seen.status, headersOf(answered, does))
   await pipeline(answered, (source: AsyncIterable<Buffer>) => breakOff(source, outgoing, does), outgoing)
+}
+
+function headersOf(
+  { headers }: IncomingMessage,
+  { addHeaders, removeHeader }: Rule['does'],
+): OutgoingHttpHeaders {
+  return Object.fromEntries(
+    Object.entries({ ...headers, ...addHeaders }).filter(([name]) => name !== removeHeader),
+  )
 }
 
 async function* breakOff(
