@@ -74,7 +74,11 @@ function measuring({ clock, metrics }: MeasureOptions) {
 function outcomeOf(error: unknown): StorageOutcome {
   if (error instanceof PreconditionFailed || error instanceof LeaseExpired) return 'refused'
   if (error instanceof StorageUnavailable) return 'unavailable'
-  return error instanceof Error && error.name === 'AbortError' ? 'aborted' : 'error'
+  return isAbort(error) ? 'aborted' : 'error'
+}
+
+function isAbort(error: unknown): boolean {
+  return typeof error === 'object' && error !== null && 'name' in error && error.name === 'AbortError'
 }
 
 async function* measureListing<T>(
