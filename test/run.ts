@@ -52,7 +52,7 @@ const tiers = {
     about: 'container engines against the server, as root',
     files: ['clients/engines/*.test.ts'],
     workers: 1,
-    tools: ['containerd', 'ctr'],
+    tools: ['containerd', 'ctr', 'minio'],
     packages: ['skopeo', 'buildah', 'containerd', 'docker.io', 'runc'],
     needsRoot: true,
   },
