@@ -1,10 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createAuthority, writeCertificate } from '../support/certificates.ts'
+import { htpasswdOf } from '../support/htpasswd.ts'
 import { startMinio } from '../support/s3-servers.ts'
 import { startStowage } from '../support/stowage.ts'
-import { runConformance } from './suite.ts'
+import { runConformance, type ConformanceOptions } from './suite.ts'
 
 /** The suite had about 1,040 cases when this was written: far fewer means that it was not run as a whole. */
 const fewestCases = 1_000
@@ -17,10 +19,11 @@ async function expectConformance(
   storage: string,
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
+  options: ConformanceOptions = {},
 ): Promise<void> {
   const server = await startStowage(['--storage', storage, '--accept-sparse-images', ...args], env)
   try {
-    const { failures, ...counts } = await runConformance(server.registry)
+    const { failures, ...counts } = await runConformance(server.registry, options)
     const { passed, failed, skipped, disabled } = counts
     console.log(
       `conformance on ${storage}: ${passed} passed, ${failed} failed, ${skipped} skipped, ${disabled} disabled`,
@@ -37,6 +40,26 @@ async function expectConformance(
 test('the server conforms to the specification on memory', async () => {
   await expectConformance('memory', [])
 }, 300_000)
+
+describe('over TLS, for people who log in', () => {
+  let folder = ''
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'stowage-conformance-tls-'))
+  })
+  afterAll(() => rm(folder, { recursive: true, force: true }))
+
+  test('the server conforms to the specification over TLS with Basic authentication', async () => {
+    const authority = await createAuthority()
+    const tls = await writeCertificate(folder, 'tls', await authority.issue(['127.0.0.1']))
+    const caFile = join(folder, 'ca.crt')
+    await writeFile(caFile, authority.certificate)
+    const login = { user: 'alice', password: 'of wonderland' }
+    const htpasswd = join(folder, 'htpasswd')
+    await writeFile(htpasswd, htpasswdOf({ [login.user]: login.password }))
+    const args = [`--tls-cert=${tls.certificate}`, `--tls-key=${tls.key}`, `--htpasswd=${htpasswd}`]
+    await expectConformance('memory', args, {}, { caFile, login })
+  }, 300_000)
+})
 
 test('by default an image without its layers is refused, and all else conforms', async () => {
   const server = await startStowage(['--storage', 'memory'])

@@ -14,12 +14,22 @@ export interface ConformanceResult {
   readonly failures: readonly string[]
 }
 
+export interface ConformanceOptions {
+  /** Path of a PEM file with the authority that signed the server's certificate; without it there is no TLS. */
+  readonly caFile?: string
+  /** Who pushes, pulls and deletes; nobody in particular by default. */
+  readonly login?: { readonly user: string; readonly password: string }
+}
+
 /**
  * Runs the suite of the specification's main branch, with everything in it that can be on.
- * @param registry host:port of a server without TLS
+ * @param registry host:port
  * @throws where the suite did not get to its end
  */
-export async function runConformance(registry: string): Promise<ConformanceResult> {
+export async function runConformance(
+  registry: string,
+  { caFile, login }: ConformanceOptions = {},
+): Promise<ConformanceResult> {
   const folder = await mkdtemp(join(tmpdir(), 'stowage-conformance-'))
   try {
     const env = {
@@ -31,7 +41,9 @@ export async function runConformance(registry: string): Promise<ConformanceResul
       ),
       OCI_VERSION: 'dev',
       OCI_DATA_SPARSE: 'true',
-      OCI_TLS: 'disabled',
+      // Go's own variable: what it trusts instead of the system's authorities.
+      ...(caFile === undefined ? { OCI_TLS: 'disabled' } : { OCI_TLS: 'enabled', SSL_CERT_FILE: caFile }),
+      ...(login && { OCI_USERNAME: login.user, OCI_PASSWORD: login.password }),
       OCI_REGISTRY: registry,
       OCI_RESULTS_DIR: folder,
     }
