@@ -1,18 +1,12 @@
 import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
 import type { RepositoryName } from '../oci/names.ts'
-import {
-  LeaseExpired,
-  type Driver,
-  type ObjectInfo,
-  type ObjectStream,
-  type Range,
-  type WriteLease,
-} from '../storage/driver.ts'
+import type { ObjectInfo, ObjectStream, Range, WriteLease } from '../storage/driver.ts'
 import { blobKey, layerLinkKey } from './layout.ts'
+import { removeLink, writeLink } from './links.ts'
 import { pushUnderProtocol, readUnderProtocol, type Protocol } from './protocol.ts'
-import { maxAttempts } from './safety.ts'
 import { shareReads } from './shared-reads.ts'
+import { verifiedStreams } from './verified-streams.ts'
 
 /** Layers and configs: bytes by digest, which a repository has by its link. */
 export interface Blobs {
@@ -37,8 +31,10 @@ export interface Blobs {
 /** Half of the shortest sensible grace, so that a URL never outlives what it names. */
 const presignedSeconds = 600
 
-export function blobs(protocol: Protocol): Blobs {
+/** @param onDamage called when stored bytes are found not to be what their digest says */
+export function blobs(protocol: Protocol, onDamage: () => void): Blobs {
   const { driver } = protocol
+  const verified = verifiedStreams(onDamage)
   const statShared = shareReads((key: string) => driver.stat(key))
 
   const find = async (name: RepositoryName, digest: Digest) => {
@@ -66,7 +62,7 @@ export function blobs(protocol: Protocol): Blobs {
         statShared(layerLinkKey(name, digest)),
         driver.stream(blobKey(digest), range ? { range } : {}),
       ])
-      if (link.object) return stream
+      if (link.object) return stream && !range ? verified(digest, stream) : stream
       await endStream(stream)
       return undefined
     },
@@ -108,34 +104,6 @@ export function blobs(protocol: Protocol): Blobs {
 
     remove: (name, digest) => removeLink(protocol, layerLinkKey(name, digest)),
   }
-}
-
-/** The body of every link: the digest, as distribution writes it. */
-export async function writeLink(
-  driver: Driver,
-  key: string,
-  digest: Digest,
-  lease: WriteLease,
-): Promise<void> {
-  await driver.write(key, Buffer.from(digest), { lease })
-}
-
-/**
- * Removes a link at a client's wish: signed for 60 s, and answered only when no attempt can take effect any more, or
- * a late one would remove what was pushed again. False where there is none.
- */
-export async function removeLink({ driver, times }: Protocol, key: string): Promise<boolean> {
-  for (let attempt = 0; attempt < maxAttempts; attempt++) {
-    const { date, object } = await driver.stat(key)
-    if (!object) return attempt > 0
-    try {
-      await driver.remove([key], { lease: { date, durationMs: times.removeLeaseMs } })
-      return true
-    } catch (error) {
-      if (!(error instanceof LeaseExpired)) throw error
-    }
-  }
-  throw new OciError('UNAVAILABLE', { headers: { 'Retry-After': '1' } })
 }
 
 export function blobUnknown(digest: Digest): OciError {

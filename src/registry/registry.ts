@@ -66,7 +66,7 @@ export async function openRegistry(options: RegistryOptions): Promise<Registry> 
   const protocol: Protocol = { driver, clock, records, times }
   const contents = manifestContents({ driver, log, observer: options.observer })
   const allTags = tags(protocol)
-  const allBlobs = blobs(protocol)
+  const allBlobs = blobs(protocol, () => options.observer?.contentDamaged('blob'))
   const expiry = new AbortController()
   if (!isReadOnly) void expireRegularly(options, expiry.signal)
   return {

@@ -362,6 +362,32 @@ describe('/metrics', () => {
     expect((await at.scrape()).get('stowage_damaged_content_total{kind="manifest"}')).toBe(1)
   })
 
+  test('a blob that was damaged is not sent whole, whether its size is right or not, and counted', async () => {
+    const driver = memoryDriver()
+    await using writer = await openTestRegistry({ driver })
+    const content = Buffer.alloc(1_000_000, 'a layer ')
+    const [flipped, grown, right] = [
+      await pushBlob(writer, 'a', content),
+      await pushBlob(writer, 'a', content.subarray(1)),
+      await pushBlob(writer, 'a', content.subarray(2), 'sha512'),
+    ]
+    await driver.write(blobKey(flipped), Buffer.alloc(1_000_000, 'a Layer '))
+    await driver.write(blobKey(grown), Buffer.concat([content.subarray(1), Buffer.from('x')]))
+    await using at = await openObserved(driver)
+    for (const digest of [flipped, grown]) {
+      await expect(at.send(`GET /v2/a/blobs/${digest}`)).rejects.toThrow('aborted')
+    }
+    for (const _ of [1, 2]) {
+      const { body } = await at.send(`GET /v2/a/blobs/${right}`)
+      expect(body.equals(content.subarray(2))).toBe(true)
+    }
+    expect((await at.scrape()).get('stowage_damaged_content_total{kind="blob"}')).toBe(2)
+    const causes = at.requests().filter(({ level }) => level === 'error')
+    expect(causes).toMatchObject(
+      [flipped, grown].map((digest) => ({ err: { message: expect.stringContaining(digest) } })),
+    )
+  })
+
   test('has no more series, whatever names, paths and methods clients come up with', async () => {
     await using at = await openObserved()
     const visit = async (name: string) => {
