@@ -41,6 +41,8 @@ export function createLog(options: LogOptions): Log {
 }
 
 const causesShown = 5
+/** Of many that an AggregateError stands for. */
+const errorsShown = 5
 
 interface ErrorFields {
   readonly type: string
@@ -49,6 +51,7 @@ interface ErrorFields {
   readonly status?: number
   readonly stack?: string
   readonly cause?: unknown
+  readonly errors?: readonly unknown[]
 }
 
 /** Named fields alone: errors of SDKs carry whole requests, with their signatures. */
@@ -61,9 +64,19 @@ function describeError(error: unknown, depth = 0): unknown {
     ...(code !== undefined && { code }),
     ...($metadata?.httpStatusCode !== undefined && { status: $metadata.httpStatusCode }),
     ...(error.stack !== undefined && { stack: error.stack }),
-    ...(error.cause !== undefined && depth < causesShown && { cause: describeError(error.cause, depth + 1) }),
+    ...(depth < causesShown && describeCauses(error, depth + 1)),
   }
   return fields
+}
+
+function describeCauses(error: Error, depth: number): Pick<ErrorFields, 'cause' | 'errors'> {
+  const { errors } = error as { errors?: unknown }
+  return {
+    ...(error.cause !== undefined && { cause: describeError(error.cause, depth) }),
+    ...(Array.isArray(errors) && {
+      errors: errors.slice(0, errorsShown).map((each: unknown) => describeError(each, depth)),
+    }),
+  }
 }
 
 /** `12:30:00.000 WARN the message key=value`, made from pino's JSON line. */
@@ -74,9 +87,10 @@ function textLine(line: string): string {
   return `${head}${pairs.join('')}${isErrorFields(err) ? `\n${stackText(err)}` : ''}\n`
 }
 
-function stackText({ stack, message, cause }: ErrorFields): string {
+function stackText({ stack, message, cause, errors = [] }: ErrorFields): string {
+  const causes = [cause, ...errors].filter(isErrorFields)
   const text = stripVTControlCharacters(stack ?? message)
-  return isErrorFields(cause) ? `${text}\nCaused by ${stackText(cause)}` : text
+  return [text, ...causes.map((each) => `Caused by ${stackText(each)}`)].join('\n')
 }
 
 /** Control characters stay escaped: what a client sends must not move the cursor of whoever reads the log. */

@@ -40,6 +40,20 @@ describe('the log', () => {
     expect(JSON.stringify(parsed())).not.toContain('hunter2')
   })
 
+  test('an error that stands for many is told with the first of them', () => {
+    const { log, parsed } = logTo('info', 'json')
+    const errors = Array.from({ length: 20 }, (_, number) => new Error(`error ${number}`))
+    log.error({ err: new AggregateError(errors, 'many') }, 'it failed')
+    const { err } = parsed()[0] as { err: { message: string; errors: { message: string }[] } }
+    expect(err.message).toBe('many')
+    expect(err.errors.map(({ message }) => message)).toEqual(
+      [0, 1, 2, 3, 4].map((number) => `error ${number}`),
+    )
+    const text = logTo('info', 'text')
+    text.log.error({ err: new AggregateError(errors, 'many') }, 'it failed')
+    expect(text.lines.join('')).toMatch(/many\n[^]*Caused by Error: error 0\n[^]*Caused by Error: error 4\n/)
+  })
+
   test('an error that causes itself does not hang the log', () => {
     const { log, lines } = logTo('info', 'json')
     const error = new Error('again')
