@@ -35,7 +35,7 @@ const tiers = {
     packages: [],
   },
   conformance: {
-    about: "the specification's conformance suite on memory, filesystem and S3",
+    about: "the specification's conformance suite on memory, filesystem and S3, and over TLS",
     files: ['conformance/**/*.test.ts'],
     workers: 1,
     tools: ['conformance', 'minio'],
@@ -55,6 +55,13 @@ const tiers = {
     tools: ['containerd', 'ctr', 'minio'],
     packages: ['skopeo', 'buildah', 'containerd', 'docker.io', 'runc'],
     needsRoot: true,
+  },
+  proxy: {
+    about: 'behind a real nginx, with TLS and passwords',
+    files: ['proxy/**/*.test.ts'],
+    workers: 1,
+    tools: ['crane'],
+    packages: ['nginx'],
   },
   s3: {
     about: 'the S3 driver on real S3 servers',

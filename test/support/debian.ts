@@ -4,7 +4,7 @@ import { createConnection } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 
 /** The port that a package's service would listen on if its installation started it. */
-const portOfPackage: Readonly<Record<string, number>> = { 'docker-registry': 5000 }
+const portOfPackage: Readonly<Record<string, number>> = { 'docker-registry': 5000, nginx: 80 }
 
 export async function missingPackages(packages: readonly string[]): Promise<string[]> {
   const missing: string[] = []

@@ -36,14 +36,20 @@ const chunkBytes = 5_000_011
 /** All types at once: what is answered must not depend on what a client can read. */
 export const acceptAll = Object.values(mediaTypes).join(', ')
 
-/** @param registry host:port */
-export function registryClient(registry: string): RegistryClient {
-  const base = `http://${registry}/v2/`
+/**
+ * @param registry host:port, or a URL of those where it is not plain HTTP
+ * @param fetchUrl what sends the requests: one that logs in, for example
+ */
+export function registryClient(
+  registry: string,
+  fetchUrl: (url: URL, init?: RequestInit) => Promise<Response> = fetch,
+): RegistryClient {
+  const base = `${registry.includes('://') ? registry : `http://${registry}`}/v2/`
 
-  const request = (path: string, init: RequestInit = {}) => fetch(new URL(path, base), init)
+  const request = (path: string, init: RequestInit = {}) => fetchUrl(new URL(path, base), init)
 
   const send = async (status: number, path: string | URL, init: RequestInit): Promise<Response> => {
-    const response = await fetch(new URL(path, base), init)
+    const response = await fetchUrl(new URL(path, base), init)
     const body = await response.text()
     if (response.status !== status) {
       const request = `${init.method} ${new URL(path, base).href}`
