@@ -63,17 +63,18 @@ async function addFiles(tar: Pack, { folder, below, uid, gid, mtime }: LayerOpti
 }
 
 /**
- * All that is in a folder, each folder before what is in it, in the order of their bytes. (Node's own recursion goes
- * through symbolic links to folders.)
+ * All that is in a folder, by name, each folder with all that is in it behind it: tar gives a folder its time when it
+ * comes to something else. (Node's own recursion goes through symbolic links to folders.)
  */
 async function listFiles(folder: string, below = ''): Promise<string[]> {
   const paths: string[] = []
-  for (const entry of await readdir(join(folder, below), { withFileTypes: true })) {
+  const entries = await readdir(join(folder, below), { withFileTypes: true })
+  for (const entry of entries.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
     const path = below === '' ? entry.name : `${below}/${entry.name}`
     paths.push(path)
     if (entry.isDirectory()) paths.push(...(await listFiles(folder, path)))
   }
-  return below === '' ? paths.toSorted((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b))) : paths
+  return paths
 }
 
 async function addEntry(tar: Pack, header: HeaderOptions): Promise<void> {

@@ -72,14 +72,8 @@ export async function addImage(layout: string, options: ImageOptions): Promise<D
 export async function addBill(layout: string, bill: string, subject: Descriptor): Promise<Descriptor> {
   const { mediaType, digest, size } = subject
   const blob = await addBlob(layout, billMediaType, Buffer.from(bill))
-  const platform = { architecture: 'unknown', os: 'unknown' }
-  // A configuration in full, and not the empty one of artifacts: clients that check every entry of an index as an
-  // image check this one, too.
-  const config = await addJson(layout, types.config, {
-    ...platform,
-    config: {},
-    rootfs: { type: 'layers', diff_ids: [blob.digest] },
-  })
+  // image-spec, "Guidance for an Empty Descriptor"
+  const config = await addJson(layout, 'application/vnd.oci.empty.v1+json', {})
   const manifest = await addJson(layout, mediaTypes.imageManifest, {
     schemaVersion: 2,
     mediaType: mediaTypes.imageManifest,
@@ -88,7 +82,7 @@ export async function addBill(layout: string, bill: string, subject: Descriptor)
     layers: [blob],
     subject: { mediaType, digest, size },
   })
-  return { ...manifest, artifactType: billMediaType, platform }
+  return { ...manifest, artifactType: billMediaType, platform: { architecture: 'unknown', os: 'unknown' } }
 }
 
 /** Writes the index of all `entries`, and what names it as the one thing in this layout. */

@@ -81,8 +81,10 @@ async function writeModules(list: FileList, options: RootFolderOptions): Promise
   const { kept, dropped } = list.modules
   const modules = join(folder, 'modules/app/node_modules')
   const ofNode = [`${list.node.package}/**`]
-  await copyFiles(installed, modules, await matching(installed, ['**/*', '**/.*'], dropped))
-  await copyFiles(installed, modules, await matching(installed, kept, ofNode))
+  const wanted = await matching(installed, ['**/*', '**/.*'], dropped)
+  const licences = await matching(installed, kept, ofNode)
+  // Nothing of it is run by itself, whatever its package says.
+  await copyFiles(installed, modules, [...wanted, ...licences], 0o644)
   return describeModules(npmFolder)
 }
 
@@ -116,16 +118,16 @@ async function matching(
   return [...found]
 }
 
-async function copyFiles(from: string, to: string, paths: readonly string[]): Promise<void> {
-  for (const path of paths) await copy(join(from, path), join(to, path))
+async function copyFiles(from: string, to: string, paths: readonly string[], mode?: number): Promise<void> {
+  for (const path of paths) await copy(join(from, path), join(to, path), mode)
 }
 
-async function copy(from: string, to: string): Promise<void> {
+/** Without a mode, the one that it has, without what depends on the umask of whoever unpacked it. */
+async function copy(from: string, to: string, mode?: number): Promise<void> {
   await mkdir(dirname(to), { recursive: true })
   await cp(from, to, { verbatimSymlinks: true })
   const status = await lstat(to)
-  // What a tar or a container engine makes of it shall not depend on the umask of whoever unpacked it.
-  if (!status.isSymbolicLink()) await chmod(to, (status.mode & 0o100) === 0 ? 0o644 : 0o755)
+  if (!status.isSymbolicLink()) await chmod(to, mode ?? ((status.mode & 0o100) === 0 ? 0o644 : 0o755))
 }
 
 async function write(base: string, file: string, content: string): Promise<void> {
