@@ -7,7 +7,7 @@ import { OciError } from '../oci/errors.ts'
 import { LeaseExpired, type Driver, type WriteLease } from '../storage/driver.ts'
 import { waitForRounds, writeRescue } from './rescues.ts'
 import type { Records, RunRecords } from './run-records.ts'
-import { maxAttempts, type SafetyTimes } from './safety.ts'
+import { maxAttempts, roundPollMs, roundWaitMs, settleMs, type SafetyTimes } from './safety.ts'
 
 export interface Protocol {
   readonly driver: Driver
@@ -38,12 +38,13 @@ export interface Push {
  */
 export async function pushUnderProtocol(protocol: Protocol, push: Push): Promise<void> {
   const { clock, records, times } = protocol
+  const waitUntil = clock.monotonic() + roundWaitMs
   for (let attempt = 0; attempt < maxAttempts; attempt++) {
     const names = await push.names()
     // R1 Read the records afresh, and test every name in the condemned set.
     const began = await records.fresh()
     // R2 Ask for what is condemned back, before anyone looks whether it is still there.
-    if (isCondemned(began, names) && !(await rescue(protocol, began, names))) continue
+    if (isCondemned(began, names) && !(await rescue(protocol, began, names, waitUntil))) continue
     // R3 Storage, not a cache, says that everything it depends on exists.
     if (!(await push.check(names))) continue
     // R4 Write, the tag last. A write of a server that slept is refused by the storage.
@@ -77,12 +78,13 @@ export async function readUnderProtocol<T>(
   names: () => Promise<ReadonlySet<string>>,
   ask: () => Promise<T>,
 ): Promise<T> {
-  const { records } = protocol
+  const { clock, records } = protocol
+  const waitUntil = clock.monotonic() + roundWaitMs
   for (let attempt = 0; attempt < maxAttempts; attempt++) {
     const began = await records.recent()
     if (began.condemned.size > 0) {
       const all = await names()
-      if (isCondemned(began, all) && !(await rescue(protocol, began, all))) continue
+      if (isCondemned(began, all) && !(await rescue(protocol, began, all, waitUntil))) continue
     }
     const answer = await ask()
     // Where that took long the records are read before the answer leaves.
@@ -96,11 +98,22 @@ function isCondemned(records: Records, names: ReadonlySet<string>): boolean {
 }
 
 /** R2. False where a run ended meanwhile: back to R1. */
-async function rescue(protocol: Protocol, began: Records, names: ReadonlySet<string>): Promise<boolean> {
+async function rescue(
+  protocol: Protocol,
+  began: Records,
+  names: ReadonlySet<string>,
+  waitUntil: number,
+): Promise<boolean> {
   const { driver, clock, records } = protocol
   await writeRescue(driver, began.generation, names)
   const again = await records.fresh()
   if (again.generation !== began.generation) return false
-  await waitForRounds({ driver, clock, generation: began.generation, names })
+  await waitForRounds({ driver, clock, generation: began.generation, names, waitUntil })
   return true
+}
+
+/** Waits until a write that was not answered cannot take effect any more, by the storage's own clock. */
+export async function untilOver({ driver, clock }: Protocol, key: string, lease: WriteLease): Promise<void> {
+  const end = lease.date + lease.durationMs + settleMs
+  while ((await driver.stat(key)).date <= end) await clock.sleep(roundPollMs)
 }

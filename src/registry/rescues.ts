@@ -5,7 +5,7 @@ import { OciError } from '../oci/errors.ts'
 import { PreconditionFailed, type Driver, type Listed } from '../storage/driver.ts'
 import { decodeJson, encodeJson } from './json.ts'
 import { parseRoundKey, rescueKey, runFolder, runsFolder } from './layout.ts'
-import { roundPollMs, roundWaitMs } from './safety.ts'
+import { roundPollMs } from './safety.ts'
 
 /** Asks for `names` back from the runs that begin at this generation. Written once; the same again is no error. */
 export async function writeRescue(
@@ -35,6 +35,8 @@ export interface RoundWait {
   /** Every earlier run's rounds were closed before this generation was done. */
   readonly generation: number
   readonly names: ReadonlySet<string>
+  /** By the monotonic clock: one request waits for 30 s in all. */
+  readonly waitUntil: number
 }
 
 /**
@@ -42,9 +44,8 @@ export interface RoundWait {
  * @throws OciError UNAVAILABLE after 30 s
  */
 export async function waitForRounds(wait: RoundWait): Promise<void> {
-  const since = wait.clock.monotonic()
   while (await hasOpenRound(wait)) {
-    if (wait.clock.monotonic() - since > roundWaitMs) {
+    if (wait.clock.monotonic() > wait.waitUntil) {
       throw new OciError('UNAVAILABLE', {
         message: 'what this needs is being collected right now; try again in half a minute',
         headers: { 'Retry-After': '30' },

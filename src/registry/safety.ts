@@ -23,6 +23,15 @@ export const defaultSafetyTimes: SafetyTimes = {
   removeLeaseMs: 60_000,
 }
 
+/**
+ * How long the write of a tag may take effect. A tag moves, so a write without an answer could land on top of a newer
+ * one: it is sent once, and waited out before anyone is answered. That must not take a quarter of an hour.
+ */
+export const tagLeaseMs = 60_000
+
+/** From admitting a request to its effect: what is assumed of the storage, its nodes' clocks included. */
+export const settleMs = 30_000
+
 /** An answer that rests on the records leaves while they are younger than this, by the monotonic clock. */
 export const recordsMaxAgeMs = 10_000
 

@@ -36,7 +36,8 @@ export interface OpenSession extends Session {
 const recordSchema = z.object({
   repository: z.string(),
   algorithm: z.enum(algorithms),
-  upload: z.object({ key: z.string(), id: z.string().exactOptional() }).optional(),
+  /** Multipart uploads that only this record knows of: more than one where a server died in the middle of one. */
+  uploads: z.array(z.object({ key: z.string(), id: z.string().exactOptional() })).default([]),
 })
 export type SessionRecord = z.infer<typeof recordSchema>
 
@@ -44,11 +45,11 @@ export interface Sessions {
   create(repository: RepositoryName, algorithm: Algorithm): Promise<OpenSession>
   /** @throws OciError BLOB_UPLOAD_UNKNOWN where there is none of this id in this repository */
   open(repository: RepositoryName, id: string): Promise<OpenSession>
-  /** Writes down the multipart upload that the session now has. */
+  /** Writes down a multipart upload that the session now has, too. */
   record(session: Session, upload: UploadHandle): Promise<void>
   /** Writes the record again as it is, so that it is young. */
   touch(session: Session): Promise<void>
-  /** Removes all that the session has in the bucket, the record last. */
+  /** Removes all that the session has in the bucket, uploads that were given up included, the record last. */
   remove(session: OpenSession): Promise<void>
 }
 
@@ -58,28 +59,37 @@ export function sessions(driver: Driver): Sessions {
   /** What never changes of a session, so that the replica that made it need not read it. */
   const known = new LRUCache<string, Session>({ max: 10_000 })
 
-  const write = async ({ id, repository, algorithm }: Session, upload?: UploadHandle) => {
-    await driver.write(sessionKey(id), encodeJson({ repository, algorithm, ...(upload && { upload }) }))
+  /** Sessions whose record may name uploads: somebody wrote it after it was made here, or it was made elsewhere. */
+  const mayHaveUploads = new LRUCache<string, true>({ max: 10_000 })
+
+  const write = async ({ id, repository, algorithm }: Session, uploads: readonly UploadHandle[]) => {
+    await driver.write(sessionKey(id), encodeJson({ repository, algorithm, uploads }))
   }
   const find = async (repository: RepositoryName, id: string): Promise<Session | undefined> => {
     if (!idGrammar.test(id)) return undefined
     const session = known.get(id) ?? (await readSession(driver, id, repository))
     if (session?.repository !== repository) return undefined
+    if (!known.has(id)) mayHaveUploads.set(id, true)
     known.set(id, session)
     return session
   }
 
   return {
-    record: write,
+    async record(session, upload) {
+      mayHaveUploads.set(session.id, true)
+      const stored = await readRecord(driver, session.id)
+      const others = stored?.uploads.filter(({ key, id }) => key !== upload.key || id !== undefined) ?? []
+      await write(session, [...others, upload])
+    },
 
     async touch(session) {
       const stored = await readRecord(driver, session.id)
-      if (stored) await write(session, stored.upload)
+      if (stored) await write(session, stored.uploads)
     },
 
     async create(repository, algorithm) {
       const session = { id: randomUUID(), repository, algorithm }
-      await write(session)
+      await write(session, [])
       known.set(session.id, session)
       return { ...session, segments: [], strays: [], offset: 0 }
     },
@@ -100,12 +110,33 @@ export function sessions(driver: Driver): Sessions {
     },
 
     async remove({ id, segments, strays }) {
+      const isClear = !mayHaveUploads.has(id) || (await abortUploads(driver, id))
       known.delete(id)
+      mayHaveUploads.delete(id)
       const keys = [...segments, ...strays].map((segment) => segment.key)
       if (keys.length > 0) await driver.remove(keys)
-      await driver.remove([sessionKey(id)])
+      if (isClear) await driver.remove([sessionKey(id)])
+      else await setAside(driver, id)
     },
   }
+}
+
+/**
+ * Ends the uploads that a session's record names; the one that became the blob has ended, which is no error. False
+ * where one is known by its key alone: others may be uploading to that key right now, so it is left to expiry.
+ */
+async function abortUploads(driver: Driver, id: string): Promise<boolean> {
+  const { uploads } = (await readRecord(driver, id)) ?? { uploads: [] }
+  for (const upload of uploads)
+    if (upload.id !== undefined) await driver.abortUpload(upload, { begunBefore: 0 })
+  return uploads.every((upload) => upload.id !== undefined)
+}
+
+/** The session is over for its client; what only expiry may end goes into one that nobody knows. */
+async function setAside(driver: Driver, id: string): Promise<void> {
+  const bytes = await driver.read(sessionKey(id))
+  if (bytes) await driver.write(sessionKey(randomUUID()), bytes)
+  await driver.remove([sessionKey(id)])
 }
 
 export async function readRecord(driver: Driver, id: string): Promise<SessionRecord | undefined> {

@@ -2,9 +2,10 @@ import { pMapIterable } from 'p-map'
 import { tryParseDigest, type Digest } from '../oci/digest.ts'
 import { tryParseTag, type RepositoryName, type Tag } from '../oci/names.ts'
 import { StorageUnavailable, type WriteLease } from '../storage/driver.ts'
-import { removeLink, writeLink } from './blobs.ts'
+import { removeLink, removeLinks, writeLink } from './links.ts'
 import { revisionLinkKey, tagFolder, tagHistoryKey, tagLinkKey, tagsFolder } from './layout.ts'
-import type { Protocol } from './protocol.ts'
+import { untilOver, type Protocol } from './protocol.ts'
+import { tagLeaseMs } from './safety.ts'
 import { shareReads } from './shared-reads.ts'
 
 export interface Page {
@@ -63,21 +64,26 @@ export function tags(protocol: Protocol): Tags {
 
     async set(name, tag, digest, lease) {
       await writeLink(driver, tagHistoryKey(name, tag, digest), digest, lease)
+      const short = { ...lease, durationMs: Math.min(lease.durationMs, tagLeaseMs) }
+      const key = tagLinkKey(name, tag)
       try {
-        await driver.write(tagLinkKey(name, tag), Buffer.from(digest), { lease, isRepeatable: false })
+        await driver.write(key, Buffer.from(digest), { lease: short, isRepeatable: false })
       } catch (error) {
-        // No answer: it was sent once, so if the tag points here now, that is it, and nothing is still under way.
-        if (!(error instanceof StorageUnavailable) || (await resolve(name, tag)) !== digest) throw error
+        if (!(error instanceof StorageUnavailable && error.mayStillHappen)) throw error
+        // No answer. Once it can no longer take effect, storage says whether it did.
+        await untilOver(protocol, key, short)
+        if ((await resolve(name, tag)) !== digest) throw error
       }
     },
 
     async remove(name, tag) {
       if (!(await removeLink(protocol, tagLinkKey(name, tag)))) return false
-      // Its history goes too: distribution lists every tag that has a folder.
+      // Its history goes too: distribution lists every tag that has a folder. A tag that is there again was pushed.
+      const history: string[] = []
       for await (const { key } of driver.list(tagFolder(name, tag))) {
-        // A tag that is there again has just been pushed.
-        if (key !== tagLinkKey(name, tag)) await removeLink(protocol, key)
+        if (key !== tagLinkKey(name, tag)) history.push(key)
       }
+      await removeLinks(protocol, history)
       return true
     },
   }

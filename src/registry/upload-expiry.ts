@@ -72,7 +72,7 @@ async function removeSession(
     if (error instanceof StorageUnavailable) throw error
     return undefined
   })
-  if (record?.upload) await driver.abortUpload(record.upload, { begunBefore })
+  for (const upload of record?.uploads ?? []) await driver.abortUpload(upload, { begunBefore })
   await driver.remove(keys.filter((key) => key !== sessionKey(id)))
   await driver.remove([sessionKey(id)])
 }

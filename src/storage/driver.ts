@@ -139,7 +139,8 @@ export interface WriteOptions extends CallOptions {
   readonly ifAbsent?: boolean
   /**
    * The key may get another value soon (a tag): an attempt without an answer is not repeated, since it could take
-   * effect after the next writer's. It throws StorageUnavailable; an attempt that was refused is repeated as usual.
+   * effect after the next writer's. It throws StorageUnavailable, which says mayStillHappen; an attempt that was
+   * refused is repeated as usual.
    */
   readonly isRepeatable?: boolean
   readonly lease?: WriteLease
@@ -214,8 +215,14 @@ export class ObjectTooLarge extends Error {
 export class StorageUnavailable extends Error {
   override readonly name = 'StorageUnavailable'
   readonly retryAfterSeconds: number
-  constructor(message: string, options: ErrorOptions & { readonly retryAfterSeconds?: number } = {}) {
+  /** It was asked and did not answer: what it was asked for may take effect yet. */
+  readonly mayStillHappen: boolean
+  constructor(
+    message: string,
+    options: ErrorOptions & { readonly retryAfterSeconds?: number; readonly mayStillHappen?: boolean } = {},
+  ) {
     super(message, options)
     this.retryAfterSeconds = options.retryAfterSeconds ?? 1
+    this.mayStillHappen = options.mayStillHappen ?? false
   }
 }

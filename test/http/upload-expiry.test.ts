@@ -74,7 +74,7 @@ describe('an upload that nobody continues', () => {
     const driver = memoryDriver({ clock })
     const id = '00000000-0000-4000-8000-000000000000'
     const upload = { key: blobKey(digestOf(Buffer.from('x'))), id: 'an upload' }
-    const record = { format: 1, repository: 'a', algorithm: 'sha256', upload }
+    const record = { format: 1, repository: 'a', algorithm: 'sha256', uploads: [upload] }
     await driver.write(sessionKey(id), Buffer.from(JSON.stringify(record)))
     clock.advance(expiryMs)
     const expired = await expireUploads({
@@ -105,7 +105,9 @@ describe('an upload that nobody continues', () => {
         return driver.remove(keys)
       },
     }
-    await expect(expireUploads({ driver: failing, expiryMs })).rejects.toThrow('the storage says no')
+    await expect(expireUploads({ driver: failing, expiryMs })).rejects.toThrow(
+      '1 uploads could not be removed',
+    )
     expect(await keysOf(driver, uploadsFolder)).toContain(sessionKey(idOf(location)))
     expect(await expireUploads({ driver, expiryMs })).toBe(1)
     expect(await keysOf(driver, uploadsFolder)).toEqual([])

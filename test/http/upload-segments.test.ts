@@ -1,8 +1,9 @@
 /** What a server that died in the middle of a chunk leaves of a session, and what the next request makes of it. */
 import { expect, test } from '@jest/globals'
 import { digestOf } from '../../src/oci/digest.ts'
-import { segmentsPrefix, uploadsFolder } from '../../src/registry/layout.ts'
-import { segmentKey, type Driver } from '../../src/storage/driver.ts'
+import { segmentsPrefix, sessionKey, uploadsFolder } from '../../src/registry/layout.ts'
+import { segmentKey, type Driver, type UploadHandle } from '../../src/storage/driver.ts'
+import { memoryDriver } from '../../src/storage/memory.ts'
 import { openTestRegistry } from '../support/registry.ts'
 
 async function keysBelow(driver: Driver, prefix: string): Promise<string[]> {
@@ -38,4 +39,48 @@ test('end-14: a cancelled upload takes segments behind a gap along', async () =>
 
   expect((await send(`DELETE ${location}`)).status).toBe(204)
   expect(await keysBelow(driver, uploadsFolder)).toEqual([])
+})
+
+test('end-6: the upload of a server that died in a PUT is given up when another finishes the session', async () => {
+  const driver = memoryDriver()
+  const aborted: UploadHandle[] = []
+  await using first = await openTestRegistry({ driver })
+  await using second = await openTestRegistry({
+    driver: {
+      ...driver,
+      async abortUpload(upload) {
+        aborted.push(upload)
+      },
+    },
+  })
+  const location = String((await first.send('POST /v2/a/blobs/uploads/')).headers.location)
+  const key = sessionKey(location.split('/').at(-1) ?? '')
+  const record = JSON.parse(String(await driver.read(key))) as { uploads: UploadHandle[] }
+  const uploads = [{ key: 'docker/registry/v2/blobs/sha256/00/00/data', id: 'of the dead' }]
+  await driver.write(key, Buffer.from(JSON.stringify({ ...record, uploads })))
+
+  const bytes = Buffer.from('sent again')
+  const finished = await second.send(`PUT ${location}?digest=${digestOf(bytes)}`, { body: bytes })
+  expect(finished.status).toBe(201)
+  expect(aborted).toEqual(uploads)
+  expect(await keysBelow(driver, uploadsFolder)).toEqual([])
+})
+
+test('end-6: an upload known by its key alone is left to expiry, in a record that no client knows', async () => {
+  const driver = memoryDriver()
+  await using first = await openTestRegistry({ driver })
+  await using second = await openTestRegistry({ driver })
+  const location = String((await first.send('POST /v2/a/blobs/uploads/')).headers.location)
+  const key = sessionKey(location.split('/').at(-1) ?? '')
+  const record = JSON.parse(String(await driver.read(key))) as { uploads: UploadHandle[] }
+  const uploads = [{ key: 'docker/registry/v2/blobs/sha256/00/00/data' }]
+  await driver.write(key, Buffer.from(JSON.stringify({ ...record, uploads })))
+
+  const bytes = Buffer.from('sent again')
+  expect((await second.send(`PUT ${location}?digest=${digestOf(bytes)}`, { body: bytes })).status).toBe(201)
+  expect((await second.send(`GET ${location}`)).status).toBe(404)
+  const [left, ...others] = await keysBelow(driver, uploadsFolder)
+  expect(others).toEqual([])
+  expect(left).not.toBe(key)
+  expect(JSON.parse(String(await driver.read(left ?? '')))).toMatchObject({ uploads })
 })

@@ -127,6 +127,7 @@ export function translate(error: unknown, { target, key, lease }: FaultContext):
     const { retryAfterSeconds } = fault
     return new StorageUnavailable(`the storage did not serve ${target}: ${said(fault)}`, {
       ...options,
+      mayStillHappen: !isRefusal(fault),
       ...(retryAfterSeconds !== undefined && { retryAfterSeconds }),
     })
   }

@@ -22,6 +22,7 @@ import {
 const app = image('config', ['layer'])
 const layer = digestOfText('layer')
 const leaseMs = 15 * 60_000
+const tagLeaseMs = 60_000
 
 /** A registry whose server sleeps before its first operation that matches. */
 async function openSleeper(
@@ -71,8 +72,8 @@ describe.each(Object.entries(writes))('a server that sleeps before it writes %s'
     expect(await at.registry.tags.resolve(repository, parseTag('v1'))).toBe(app.digest)
   })
 
-  test('is admitted at the last moment', async () => {
-    using at = await openSleeper(leaseMs, isWrite(key))
+  test('is admitted at the last moment of the tag, whose write is sent once and waited out', async () => {
+    using at = await openSleeper(tagLeaseMs, isWrite(key))
     for (const blob of ['config', 'layer']) await pushBlob(at, blob)
     at.operations()
     await putManifest(at, app, 'v1')
@@ -158,7 +159,17 @@ describe('a blob', () => {
   })
 })
 
-test('every write of a push carries the same lease: the generation and the date of R1', async () => {
+test('what is pushed by digest is admitted at the last moment of the lease', async () => {
+  for (const key of [keys.data(app.digest), keys.revision(app.digest)]) {
+    using at = await openSleeper(leaseMs, isWrite(key))
+    for (const blob of ['config', 'layer']) await pushBlob(at, blob)
+    at.operations()
+    await putManifest(at, app)
+    expect(at.operations().filter((operation) => operation === `write ${short(key)}`)).toHaveLength(1)
+  }
+})
+
+test('every write of a push carries the generation and the date of R1, and a tag a shorter time', async () => {
   const leases: (WriteLease | undefined)[] = []
   const noteLeases = (driver: Driver): Driver => ({
     ...driver,
@@ -177,7 +188,8 @@ test('every write of a push carries the same lease: the generation and the date 
   await putManifest(at, app, 'v1')
   const { date } = await storage.stat('anything')
   expect(date).toBe(clock.now())
-  expect(leases).toEqual(Array.from({ length: 4 }, () => ({ generation: 1, date, durationMs: leaseMs })))
+  const lease = { generation: 1, date, durationMs: leaseMs }
+  expect(leases).toEqual([lease, lease, lease, { ...lease, durationMs: tagLeaseMs }])
 })
 
 test('a storage that refuses every write as late is given up: 503 and nothing is there', async () => {

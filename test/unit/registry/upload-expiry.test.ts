@@ -20,7 +20,7 @@ async function openSessions() {
     abortUpload: async (handle, { begunBefore }) => void aborted.push({ ...handle, begunBefore }),
   }
   for (const id of ids) {
-    const record = { format: 1, repository: 'library/app', algorithm: 'sha256', upload }
+    const record = { format: 1, repository: 'library/app', algorithm: 'sha256', uploads: [upload] }
     await storage.write(`${folder(id)}session`, Buffer.from(JSON.stringify(record)))
     await storage.write(`${folder(id)}data/0000000000000000`, Buffer.from('segment'))
   }
