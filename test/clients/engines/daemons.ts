@@ -13,11 +13,13 @@ export interface Daemon extends Running {
 /** Debian's dockerd, without networks for containers: what it does here is build, pull and push. */
 export async function startDockerd(folder: ClientFolder): Promise<Daemon> {
   const socket = join(folder.path, 'docker.sock')
+  // Its default is in /etc, which is not the folder's.
+  const settings = { 'deprecated-key-path': join(folder.path, 'docker-key.json') }
   const places = {
     '--data-root': join(folder.path, 'docker-root'),
     '--exec-root': join(folder.path, 'docker-exec'),
     '--pidfile': join(folder.path, 'docker.pid'),
-    '--config-file': await folder.file('daemon.json', '{}'),
+    '--config-file': await folder.file('daemon.json', JSON.stringify(settings)),
     '--host': `unix://${socket}`,
   }
   const args = [

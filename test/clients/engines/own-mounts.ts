@@ -1,6 +1,6 @@
 /**
- * Programs that as root keep state in /var/lib and mount layers, in mounts of their own: they see a folder of the test
- * there, and what they mount is gone with them.
+ * Programs that as root keep state in folders of the system and mount layers, in mounts of their own: they see folders
+ * of the test there, and what they mount is gone with them.
  */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -8,13 +8,15 @@ import { clientProgram, type ClientFolder, type ClientProgram } from '../client-
 
 /** Of util-linux. The machine's mounts are not touched, since nothing propagates back. */
 export const unshare = '/usr/bin/unshare'
-const enter = ['--mount', '--propagation', 'private', 'sh', '-c']
+
+const systemFolders = ['/var/lib', '/run', '/opt']
 
 /** Arguments of unshare: `program` follows, and then its own. */
 export async function ownMounts(folder: ClientFolder, program: string): Promise<string[]> {
-  const varLib = join(folder.path, 'var-lib')
-  await mkdir(varLib, { recursive: true })
-  return [...enter, 'mount --bind "$0" /var/lib && exec "$@"', varLib, program]
+  const system = join(folder.path, 'system')
+  for (const each of systemFolders) await mkdir(join(system, each), { recursive: true })
+  const binds = systemFolders.map((each) => `mount --bind "$0${each}" ${each} && `).join('')
+  return ['--mount', '--propagation', 'private', 'sh', '-c', `${binds}exec "$@"`, system, program]
 }
 
 /** @param options that every call of the program begins with */
