@@ -13,6 +13,11 @@ import { startStowage, type Stowage } from '../../support/stowage.ts'
 
 const main = fileURLToPath(new URL('../../../src/main.ts', import.meta.url))
 
+/** The settings of whoever runs the tests are none of the command's. */
+const clean = Object.fromEntries(
+  Object.keys(process.env).flatMap((name) => (name.startsWith('STOWAGE_') ? [[name, undefined]] : [])),
+)
+
 let folder: string
 const running: Running[] = []
 
@@ -128,7 +133,9 @@ test('an admin port that is taken keeps it from starting, in a sentence that nam
   const { port } = other.address() as AddressInfo
   try {
     const where = ['--listen', '127.0.0.1:0', '--admin-listen', `127.0.0.1:${port}`]
-    const { code, stderr } = await run(process.execPath, [main, 'serve', '--storage', 'memory', ...where])
+    const { code, stderr } = await run(process.execPath, [main, 'serve', '--storage', 'memory', ...where], {
+      env: clean,
+    })
     expect([code, stderr]).toEqual([
       1,
       `stowage serve: cannot listen on 127.0.0.1:${port}: another process listens there; end it, or choose another port by --admin-listen\n`,
