@@ -226,6 +226,39 @@ describe.each<[string, Record<string, string>]>([
       await crane.run('validate --tarball pulled.tar')
       await crane.run('delete', at('crane:v1'))
       expect(await crane.run('ls', at('crane'))).toBe('')
+      const requests = (await nginx.requests()).filter((line) => line.includes('crane/'))
+      expect(new Set(requests.map((line) => line.split(' ')[0]))).toEqual(new Set(['HTTP/2.0']))
     })
   })
+})
+
+test('the way from nginx to the registry can be TLS, too, and nginx checks who is there', async () => {
+  const own = await mkdtemp(join(folder, 'both-'))
+  const outer = await writeCertificate(own, 'outer', await authority.issue(['127.0.0.1']))
+  const inner = await writeCertificate(own, 'inner', await authority.issue(['registry.internal']))
+  const server = await startStowage([
+    '--storage=memory',
+    `--tls-cert=${inner.certificate}`,
+    `--tls-key=${inner.key}`,
+  ])
+  const verified = [
+    'proxy_pass https://stowage;',
+    'proxy_ssl_verify on;',
+    `proxy_ssl_trusted_certificate ${join(folder, 'ca.crt')};`,
+    'proxy_ssl_server_name on;',
+  ].join(' ')
+  const proxyFor = async (name: string) => {
+    const changes = { 'proxy_pass http://stowage;': `${verified} proxy_ssl_name ${name};` }
+    const nginxFolder = await mkdtemp(join(own, 'nginx-'))
+    return startNginx({ folder: nginxFolder, upstream: server.registry, certificate: outer, changes })
+  }
+  const [right, wrong] = await Promise.all([proxyFor('registry.internal'), proxyFor('somebody.else')])
+  try {
+    const client = registryClient(`https://${right.address}`)
+    await client.push('both', image, { tags: ['v1'] })
+    await expectManifest(client, 'both', 'v1', image)
+    expect((await fetch(`https://${wrong.address}/v2/`)).status).toBe(502)
+  } finally {
+    await Promise.all([right.stop(), wrong.stop(), server.stop()])
+  }
 })

@@ -18,6 +18,8 @@ export interface NginxOptions {
 export interface Nginx extends Running {
   /** host:port */
   readonly address: string
+  /** A line for each request: the protocol that it came by, and what sent it. */
+  requests(): Promise<string[]>
 }
 
 export async function startNginx({ folder, upstream, certificate, changes }: NginxOptions): Promise<Nginx> {
@@ -34,9 +36,10 @@ export async function startNginx({ folder, upstream, certificate, changes }: Ngi
   await mkdir(join(folder, 'temp'))
   // -e: else the log of the system's own nginx is opened before the configuration is read.
   const running = await start('/usr/sbin/nginx', ['-p', folder, '-c', configuration, '-e', 'stderr'], {
-    ready: /start worker process \d+/,
+    ready: /using the "\w+" event method/,
   })
-  return { ...running, address }
+  const requests = async () => (await readFile(join(folder, 'access.log'), 'utf8')).trimEnd().split('\n')
+  return { ...running, address, requests }
 }
 
 /** The example of the page, so that what people copy is what was tested. */
@@ -54,18 +57,18 @@ function replaceEach(text: string, changes: Readonly<Record<string, string>>): s
   }, text)
 }
 
-/** What Debian's nginx.conf has around a site, with every path in the folder. */
+/** What Debian's nginx.conf has around a site, with every path in the folder, as one process that can be ended by its id. */
 function around(site: string, folder: string): string {
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
   return `
 daemon off;
-${process.getuid?.() === 0 ? 'user root;' : ''}
-worker_processes 1;
+master_process off;
 pid ${folder}/nginx.pid;
 error_log stderr notice;
 events {}
 http {
-  access_log off;
+  log_format protocols '$server_protocol $http_user_agent';
+  access_log ${folder}/access.log protocols;
   default_type application/octet-stream;
   ${temporary.map((name) => `${name}_temp_path ${folder}/temp/${name};`).join('\n  ')}
 ${site}
