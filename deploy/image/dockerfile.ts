@@ -2,10 +2,10 @@
 import {
   DockerfileParser,
   type Instruction,
-  JSONInstruction,
   ModifiableInstruction,
   PropertyInstruction,
 } from 'dockerfile-ast'
+import { z } from 'zod'
 
 /** "config" of an image's configuration (image-spec, config.md). */
 export interface ImageSettings {
@@ -112,9 +112,9 @@ function readProperties(instruction: Instruction, expand: (part: string) => stri
     .map((property) => [property.getName(), expand(property.getValue() ?? '')])
 }
 
+/** The form with brackets, which needs no shell. */
 function readList(instruction: Instruction): string[] {
-  if (!(instruction instanceof JSONInstruction)) return []
-  return instruction.getJSONStrings().map((text) => text.getJSONValue())
+  return z.array(z.string()).parse(JSON.parse(instruction.getArgumentsContent() ?? ''))
 }
 
 function expandArguments(

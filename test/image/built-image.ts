@@ -79,6 +79,6 @@ export async function readTop({ folder }: Layout): Promise<Descriptor> {
 export async function unpackLayers(layout: Layout, { layers }: Manifest, folder: string): Promise<void> {
   await mkdir(folder, { recursive: true })
   for (const { digest } of layers) {
-    await runOk('tar', ['-xzpf', layout.blobPath(digest), '-C', folder, '--numeric-owner'])
+    await runOk('tar', ['-xpf', layout.blobPath(digest), '-C', folder, '--numeric-owner'])
   }
 }

@@ -405,7 +405,7 @@ test('a container engine makes the same of deploy/Dockerfile: the same files, th
     'stowage',
     join(folder, 'context'),
   )
-  await buildah('push', 'stowage', `oci:${join(storage, 'layout')}`)
+  await buildah('push', '--disable-compression', 'stowage', `oci:${join(storage, 'layout')}`)
 
   const theirs = openLayout(join(storage, 'layout'))
   const manifest = await theirs.readJson<Manifest>((await readTop(theirs)).digest)
