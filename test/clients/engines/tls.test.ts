@@ -1,7 +1,7 @@
 /** How skopeo, buildah, containerd and Docker come to trust a registry's private authority. */
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { copyFile, mkdir } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { dockerArchive, writeImageLayout } from '../../support/image-archives.ts'
 import { buildImage } from '../../support/images.ts'
 import { clientFolder, clientProgram, type ClientFolder } from '../client-folder.ts'
@@ -48,17 +48,17 @@ test('containerd reads the authority from hosts.toml', async () => {
     const ctr = clientProgram(folder, '/usr/bin/ctr', { first: ['--address', daemon.socket] })
     const reference = `${server.registry}/containerd:v1`
     await ctr.run('images import', await folder.file('load.tar', dockerArchive(image, reference)))
-    const hosts = join(folder.path, 'hosts', server.registry.replace(':', '_').concat('_'))
-    await mkdir(hosts, { recursive: true })
+    const hosts = join(folder.path, 'hosts')
+    await mkdir(join(hosts, server.registry), { recursive: true })
     const url = `https://${server.registry}`
     await folder.file(
-      `hosts/${hosts.split('/').at(-1)}/hosts.toml`,
+      `hosts/${server.registry}/hosts.toml`,
       `server = "${url}"\n[host."${url}"]\ncapabilities = ["pull", "resolve", "push"]\nca = "${server.authority}"\n`,
     )
     // Without, it speaks plain HTTP to a loopback address.
     expect(await ctr.fails('images push', reference)).toContain('400 Bad Request')
-    await ctr.run('images push --hosts-dir', dirname(hosts), reference)
-    await ctr.run('images pull --hosts-dir', dirname(hosts), reference)
+    await ctr.run('images push --hosts-dir', hosts, reference)
+    await ctr.run('images pull --hosts-dir', hosts, reference)
   } finally {
     await daemon.stop()
   }
