@@ -17,7 +17,7 @@ export default {
       },
     ],
   },
-  modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/data/'],
+  modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/data/', '<rootDir>/build/'],
   setupFiles: ['<rootDir>/test/support/plain-console.ts'],
   testTimeout: 30_000,
 }
