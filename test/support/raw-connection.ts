@@ -18,7 +18,8 @@ export async function openRaw(port: number): Promise<RawConnection> {
   await once(socket, 'connect')
   let received = ''
   socket.on('data', (chunk: Buffer) => (received += chunk.toString('latin1')))
-  const closed = once(socket, 'close')
+  // Not once(), which a reset would make fail: that is one of the ways in which a server ends a connection.
+  const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()))
   return {
     socket,
     write: (bytes) => void socket.write(bytes, 'latin1'),
