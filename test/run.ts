@@ -34,6 +34,13 @@ const tiers = {
     tools: [],
     packages: [],
   },
+  commands: {
+    about: 'the command line and the server, as processes of their own',
+    files: ['commands/**/*.test.ts'],
+    workers: 2,
+    tools: [],
+    packages: [],
+  },
   conformance: {
     about: "the specification's conformance suite on memory, filesystem and S3, and over TLS",
     files: ['conformance/**/*.test.ts'],

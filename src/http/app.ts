@@ -18,7 +18,7 @@ export interface AppOptions extends ExchangeOptions {
   readonly isReadOnly?: boolean
 }
 
-/** The order in which a request passes: errors outermost, who asks, the endpoint, then what no endpoint took. */
+/** The order in which a request passes: the access log, errors, who asks, the endpoint, then what no endpoint took. */
 export function createApp({ log, access, accessControl, isReadOnly = false, ...options }: AppOptions): Koa {
   const app = new Koa()
   const router = new Router()

@@ -91,7 +91,8 @@ export async function openTestRegistry(options: TestRegistryOptions = {}): Promi
   const app = createApp({ registry, log, redirect, accessControl, ...options.app })
   const where = { host: '127.0.0.1', port: 0, clock: systemClock }
   const server = await listen(app.callback(), { ...where, ...options.server })
-  const agent = new Agent({ keepAlive: true })
+  // Where idle connections are closed soon, one that is used again may be closed just then.
+  const agent = new Agent({ keepAlive: options.server?.idleMs === undefined })
   if (!mayFail) mustNotFail.set(lines, 0)
   return {
     port: server.port,

@@ -96,7 +96,7 @@ describe('the folder of a generation', () => {
     expect(await filesIn('stowage/tmp')).toEqual([])
   })
 
-  test('renamed away amid many writes: each is stored or refused, and none comes later', async () => {
+  test('renamed away amid many writes: each is stored or refused, and none that begins later is stored', async () => {
     const lease = leaseOf(0)
     const stored: string[] = []
     const refusals: unknown[] = []
@@ -117,7 +117,9 @@ describe('the folder of a generation', () => {
     expect(refusals.length).toBeGreaterThan(0)
     for (const refusal of refusals) expect(refusal).toBeInstanceOf(LeaseExpired)
     expect(await keys('many/')).toEqual(stored.toSorted())
-    expect(atRename).toEqual(stored.toSorted())
+    // A rename that the kernel had begun may end just after: of each writer at most the one that it waited for.
+    const late = stored.filter((key) => !atRename.includes(key)).map((key) => key.split('-')[0])
+    expect(new Set(late).size).toBe(late.length)
   })
 
   test('a lease ends by the clock, after its last millisecond', async () => {

@@ -9,12 +9,12 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { connect, type ConnectionOptions } from 'node:tls'
 import { fileURLToPath } from 'node:url'
-import { createAuthority, writeCertificate } from '../../support/certificates.ts'
-import { run } from '../../support/processes.ts'
-import { until } from '../../support/registry.ts'
-import { startStowage, type Stowage } from '../../support/stowage.ts'
+import { createAuthority, writeCertificate } from '../support/certificates.ts'
+import { run } from '../support/processes.ts'
+import { until } from '../support/registry.ts'
+import { startStowage, type Stowage } from '../support/stowage.ts'
 
-const main = fileURLToPath(new URL('../../../src/main.ts', import.meta.url))
+const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
 const clean = Object.fromEntries(
   Object.keys(process.env).flatMap((name) => (name.startsWith('STOWAGE_') ? [[name, undefined]] : [])),
 )

@@ -2,9 +2,9 @@
 import { describe, expect, test } from '@jest/globals'
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
-import { run } from '../../support/processes.ts'
+import { run } from '../support/processes.ts'
 
-const pathOf = (path: string) => fileURLToPath(new URL(`../../../${path}`, import.meta.url))
+const pathOf = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url))
 const bin = pathOf('bin/stowage.mjs')
 /** The source and not dist/, which may be older. */
 const main = pathOf('src/main.ts')

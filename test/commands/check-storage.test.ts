@@ -3,11 +3,11 @@ import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { meaningsOf, reportAsJson, reportAsText } from '../../../src/commands/check-report.ts'
-import { contractCases, type ContractCase } from '../../../src/storage/verify-driver.ts'
-import { run, start } from '../../support/processes.ts'
+import { meaningsOf, reportAsJson, reportAsText } from '../../src/commands/check-report.ts'
+import { contractCases, type ContractCase } from '../../src/storage/verify-driver.ts'
+import { run, start } from '../support/processes.ts'
 
-const main = fileURLToPath(new URL('../../../src/main.ts', import.meta.url))
+const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
 const env = Object.fromEntries(
   Object.keys(process.env).flatMap((name) => (name.startsWith('STOWAGE_') ? [[name, undefined]] : [])),
 )

@@ -2,7 +2,7 @@ import { test, expect } from '@jest/globals'
 import { createServer } from 'node:http'
 import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
-import { freePort, run, runOk, start } from '../../support/processes.ts'
+import { freePort, run, runOk, start } from '../support/processes.ts'
 
 function isAlive(pid: number): boolean {
   try {
@@ -65,7 +65,7 @@ test('a free port can be listened on', async () => {
 })
 
 test('what a killed test run left running is killed too', async () => {
-  const module = new URL('../../support/processes.ts', import.meta.url).href
+  const module = new URL('../support/processes.ts', import.meta.url).href
   const script = `const { start } = await import(${JSON.stringify(module)})
     const child = await start('/bin/sh', ['-c', 'echo ready; exec sleep 60'], { ready: /ready/ })
     console.log('child ' + child.pid + ' ready')

@@ -9,12 +9,12 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { basicOf, htpasswdOf } from '../../support/htpasswd.ts'
-import { run, type Running } from '../../support/processes.ts'
-import { until } from '../../support/registry.ts'
-import { startStowage, type Stowage } from '../../support/stowage.ts'
+import { basicOf, htpasswdOf } from '../support/htpasswd.ts'
+import { run, type Running } from '../support/processes.ts'
+import { until } from '../support/registry.ts'
+import { startStowage, type Stowage } from '../support/stowage.ts'
 
-const main = fileURLToPath(new URL('../../../src/main.ts', import.meta.url))
+const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
 const clean = Object.fromEntries(
   Object.keys(process.env).flatMap((name) => (/^(STOWAGE|AWS)_/.test(name) ? [[name, undefined]] : [])),
 )

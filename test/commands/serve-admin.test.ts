@@ -7,11 +7,11 @@ import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { run, type Running } from '../../support/processes.ts'
-import { until } from '../../support/registry.ts'
-import { startStowage, type Stowage } from '../../support/stowage.ts'
+import { run, type Running } from '../support/processes.ts'
+import { until } from '../support/registry.ts'
+import { startStowage, type Stowage } from '../support/stowage.ts'
 
-const main = fileURLToPath(new URL('../../../src/main.ts', import.meta.url))
+const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
 
 /** The settings of whoever runs the tests are none of the command's. */
 const clean = Object.fromEntries(
