@@ -1,11 +1,9 @@
 /** How it is found out who asks: what that costs, how it changes, and what is told of it. */
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
-import { once } from 'node:events'
-import { connect } from 'node:net'
-import { text } from 'node:stream/consumers'
 import { digestOf } from '../../src/oci/digest.ts'
 import { basicOf, openTestUsers, type TestUsers } from '../support/htpasswd.ts'
 import { manualClock, type ManualClock } from '../support/manual-clock.ts'
+import { sayRaw } from '../support/raw-connection.ts'
 import {
   errorOf,
   openTestRegistry,
@@ -109,12 +107,10 @@ describe('what it costs', () => {
   })
 
   test('a refused push is refused before its body is asked for', async () => {
-    const socket = connect(at.port, '127.0.0.1')
-    await once(socket, 'connect')
-    socket.write(
+    const answer = await sayRaw(
+      at.port,
       'POST /v2/a/blobs/uploads/ HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\nExpect: 100-continue\r\n\r\n',
     )
-    const answer = await text(socket)
     expect(answer).toMatch(/^HTTP\/1\.1 401 /)
     expect(answer).not.toContain('100 Continue')
   })

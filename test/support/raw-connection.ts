@@ -35,6 +35,14 @@ export async function openRaw(port: number): Promise<RawConnection> {
   }
 }
 
+/** What comes from now on until the server ends the connection, be it by a reset. */
+export async function receiveAll(socket: Socket): Promise<string> {
+  let received = ''
+  socket.on('error', () => undefined).on('data', (chunk: Buffer) => (received += chunk.toString('latin1')))
+  if (!socket.closed) await new Promise<void>((resolve) => socket.once('close', () => resolve()))
+  return received
+}
+
 /** What the server says to these bytes until it ends the connection. */
 export async function sayRaw(port: number, bytes: string | Buffer): Promise<string> {
   using connection = await openRaw(port)

@@ -16,6 +16,7 @@ import { openCertificates, type CertificateStore } from '../../../src/http/certi
 import { listen, type Handle, type HttpServer, type ListenOptions } from '../../../src/http/server.ts'
 import { createLog } from '../../../src/telemetry/log.ts'
 import { createAuthority, writeCertificate } from '../../support/certificates.ts'
+import { receiveAll } from '../../support/raw-connection.ts'
 
 const opened: { server?: HttpServer; sockets: Socket[] } = { sockets: [] }
 
@@ -68,7 +69,7 @@ describe.each(['HTTP', 'HTTPS'])('%s', (scheme) => {
   async function answerTo(server: HttpServer, bytes: string): Promise<string> {
     const socket = await open(server)
     socket.write(bytes)
-    return text(socket)
+    return receiveAll(socket)
   }
 
   const answerOk: Handle = (_, response) => {
@@ -142,7 +143,7 @@ describe.each(['HTTP', 'HTTPS'])('%s', (scheme) => {
       socket.write('PUT /v2/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n')
       await once(socket, 'data')
       socket.write('nonsense\r\n')
-      const rest = await text(socket)
+      const rest = await receiveAll(socket)
       expect(rest).not.toContain('HTTP/1.1')
     })
 
@@ -233,8 +234,15 @@ describe.each(['HTTP', 'HTTPS'])('%s', (scheme) => {
       const size = 3 * 2 ** 20
       socket.write(`PUT /v2/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: ${size}\r\n\r\n`)
       socket.write(Buffer.alloc(size))
-      expect(await text(socket)).toMatch(new RegExp(`${size}$`))
+      expect(await receiveAll(socket)).toMatch(new RegExp(`${size}$`))
     })
+  })
+
+  test('an idle connection is kept for 75 s, longer than load balancers keep theirs', async () => {
+    const socket = await open(await serve(answerOk))
+    socket.write(get)
+    const [answer] = (await once(socket, 'data')) as [Buffer]
+    expect(answer.toString()).toMatch(/^Keep-Alive: timeout=75\r$/m)
   })
 
   describe('drain', () => {
@@ -278,7 +286,7 @@ describe.each(['HTTP', 'HTTPS'])('%s', (scheme) => {
       await started.promise
       const drained = server.drain(10_000)
       finish.resolve()
-      expect(await text(socket)).toMatch(/Connection: close[^]*done$/)
+      expect(await receiveAll(socket)).toMatch(/Connection: close[^]*done$/)
       expect(await drained).toBe(0)
     })
 
@@ -288,7 +296,7 @@ describe.each(['HTTP', 'HTTPS'])('%s', (scheme) => {
       const used = await open(server)
       used.write(get)
       await once(used, 'data')
-      const ended = Promise.all([text(unused), text(used)])
+      const ended = Promise.all([receiveAll(unused), receiveAll(used)])
       expect(await server.drain(10_000)).toBe(0)
       await ended
     })
@@ -313,7 +321,7 @@ describe.each(['HTTP', 'HTTPS'])('%s', (scheme) => {
     socket.write('PUT /v2/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n')
     const sender = setInterval(() => socket.write('1\r\na\r\n'), 50)
     try {
-      expect(await text(socket)).toMatch(/^HTTP\/1.1 413 [^]*too large/)
+      expect(await receiveAll(socket)).toMatch(/^HTTP\/1.1 413 [^]*too large/)
     } finally {
       clearInterval(sender)
     }

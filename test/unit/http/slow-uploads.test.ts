@@ -16,12 +16,14 @@ test('no time is set for a whole request: a large upload over a slow line may ta
   })
   try {
     await (await fetch(`http://127.0.0.1:${server.port}/`)).text()
-    const timeouts = servers.map(({ requestTimeout, timeout, headersTimeout }) => ({
+    const timeouts = servers.map(({ requestTimeout, timeout, headersTimeout, keepAliveTimeout }) => ({
       requestTimeout,
       timeout,
       headersTimeout,
+      keepAliveTimeout,
     }))
-    expect(timeouts).toEqual([{ requestTimeout: 0, timeout: 120_000, headersTimeout: 20_000 }])
+    const expected = { requestTimeout: 0, timeout: 120_000, headersTimeout: 20_000, keepAliveTimeout: 75_000 }
+    expect(timeouts).toEqual([expected])
   } finally {
     started.unsubscribe(note)
     await server.drain(0)

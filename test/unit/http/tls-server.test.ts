@@ -5,14 +5,13 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer, type AddressInfo, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { text } from 'node:stream/consumers'
 import * as tls from 'node:tls'
 import { systemClock } from '../../../src/clock.ts'
 import { openCertificates, type CertificateStore } from '../../../src/http/certificate-store.ts'
 import { listen, type HttpServer } from '../../../src/http/server.ts'
 import { createLog } from '../../../src/telemetry/log.ts'
 import { createAuthority, writeCertificate } from '../../support/certificates.ts'
-import { openRaw, sayRaw } from '../../support/raw-connection.ts'
+import { openRaw, receiveAll, sayRaw } from '../../support/raw-connection.ts'
 import { until } from '../../support/registry.ts'
 
 const authority = await createAuthority()
@@ -74,7 +73,7 @@ describe('which certificate', () => {
     await until(async () => (await namesFor())?.includes('DNS:renewed') === true)
     expect(old.getPeerCertificate().subjectaltname).toContain('DNS:internal')
     old.write(get)
-    expect(await text(old)).toMatch(/^HTTP\/1.1 200 [^]*ok$/)
+    expect(await receiveAll(old)).toMatch(/^HTTP\/1.1 200 [^]*ok$/)
     expect(await namesFor('registry.example.org')).toBe('DNS:*.example.org')
   })
 })
@@ -108,7 +107,7 @@ describe('the protocol', () => {
     const first = await handshake()
     const session = once(first, 'session')
     first.write(get)
-    await text(first)
+    await receiveAll(first)
     const second = await handshake({ session: ((await session) as [Buffer])[0] })
     expect(second.isSessionReused()).toBe(true)
     second.destroy()
