@@ -100,11 +100,12 @@ async function readChange(file: WatchedFile, log: Log): Promise<boolean> {
   try {
     const { text, hashes } = await readUserFile(file.path)
     const isNew = text !== file.text
+    if (file.problem !== undefined) log.info({ file: file.path }, 'the htpasswd file is used again')
     Object.assign(file, { text, hashes, readAs: look, problem: undefined })
     return isNew
   } catch (error) {
     // What stands in it will not change by itself; that it cannot be read may.
-    if (error instanceof HtpasswdInvalid) file.readAs = look
+    file.readAs = error instanceof HtpasswdInvalid ? look : ''
     const reason = messageOf(error)
     if (reason !== file.problem) log.error({ file: file.path, reason }, 'a changed htpasswd file is not used')
     file.problem = reason

@@ -203,6 +203,26 @@ describe('a change', () => {
     expect(files.current()).toEqual([['bob', second]])
   })
 
+  test.each([
+    ['broken', async () => replace('alice:hunter2\n')],
+    ['gone', async () => rename(path, `${path}.away`)],
+  ])(
+    'of a file that was %s back to what it said is one line of the log, and nothing else',
+    async (_, harm) => {
+      using files = await open()
+      await harm()
+      await files.settle()
+      await replace(`alice:${first}\n`)
+      await files.settle()
+      await files.settle()
+      expect(files.seen).toHaveLength(1)
+      expect(files.lines.map((line) => JSON.parse(line) as unknown)).toMatchObject([
+        { level: 'error', file: path },
+        { level: 'info', file: path, msg: 'the htpasswd file is used again' },
+      ])
+    },
+  )
+
   test('of one file is taken while another one is broken', async () => {
     const limited = join(folder, 'canary')
     await writeFile(limited, `canary:${second}\n`)
