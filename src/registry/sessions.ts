@@ -49,8 +49,11 @@ export interface Sessions {
   record(session: Session, upload: UploadHandle): Promise<void>
   /** Writes the record again as it is, so that it is young. */
   touch(session: Session): Promise<void>
-  /** Removes all that the session has in the bucket, uploads that were given up included, the record last. */
-  remove(session: OpenSession): Promise<void>
+  /**
+   * Removes all that the session has in the bucket, the record last, and gives up uploads that it names; `completed` is
+   * the one that became the blob.
+   */
+  remove(session: OpenSession, completed?: UploadHandle): Promise<void>
 }
 
 const idGrammar = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
@@ -109,8 +112,8 @@ export function sessions(driver: Driver): Sessions {
       return { ...session, ...chainOf(id, segments) }
     },
 
-    async remove({ id, segments, strays }) {
-      const isClear = !mayHaveUploads.has(id) || (await abortUploads(driver, id))
+    async remove({ id, segments, strays }, completed) {
+      const isClear = !mayHaveUploads.has(id) || (await abortUploads(driver, id, completed))
       known.delete(id)
       mayHaveUploads.delete(id)
       const keys = [...segments, ...strays].map((segment) => segment.key)
@@ -122,11 +125,14 @@ export function sessions(driver: Driver): Sessions {
 }
 
 /**
- * Ends the uploads that a session's record names; the one that became the blob has ended, which is no error. False
+ * Ends the uploads that a session's record names, other than the one that was completed. False
  * where one is known by its key alone: others may be uploading to that key right now, so it is left to expiry.
  */
-async function abortUploads(driver: Driver, id: string): Promise<boolean> {
-  const { uploads } = (await readRecord(driver, id)) ?? { uploads: [] }
+async function abortUploads(driver: Driver, id: string, completed?: UploadHandle): Promise<boolean> {
+  const record = await readRecord(driver, id)
+  const uploads = (record?.uploads ?? []).filter(
+    (upload) => upload.id === undefined || upload.id !== completed?.id,
+  )
   for (const upload of uploads)
     if (upload.id !== undefined) await driver.abortUpload(upload, { begunBefore: 0 })
   return uploads.every((upload) => upload.id !== undefined)

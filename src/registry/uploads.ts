@@ -3,7 +3,7 @@ import type { Clock } from '../clock.ts'
 import { algorithmOf, finishHash, startHash, type Algorithm, type Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
 import type { RepositoryName } from '../oci/names.ts'
-import { PreconditionFailed, type Driver, type Upload } from '../storage/driver.ts'
+import { PreconditionFailed, type Driver, type Upload, type UploadHandle } from '../storage/driver.ts'
 import type { Blobs } from './blobs.ts'
 import { blobKey, segmentsPrefix } from './layout.ts'
 import { hashOfSegments, sessionHashes } from './session-hashes.ts'
@@ -40,6 +40,17 @@ export interface UploadsOptions {
   readonly expiryMs: number
 }
 
+/** What the storage was asked to begin for a session, and where that is written down. */
+interface Recorder {
+  readonly record: (handle: UploadHandle) => Promise<void>
+  readonly recorded: () => UploadHandle | undefined
+}
+
+interface Pushed {
+  /** The multipart upload that became the blob, or was given up because the blob was there by then. */
+  readonly upload: UploadHandle | undefined
+}
+
 /** Up to here drivers hold a body back until it is whole, so that storing it again costs nothing before it is asked. */
 const smallBytes = 4 * 1024 * 1024
 
@@ -59,7 +70,8 @@ export function uploads({ driver, clock, blobs, sessions, expiryMs }: UploadsOpt
       const session = await sessions.open(name, id)
       checkOffset(session, body)
       if (session.offset === 0 && body.size !== 0) {
-        if (await pushDirectly(session, digest, body)) return sessions.remove(session)
+        const pushed = await pushDirectly(session, digest, body)
+        if (pushed) return sessions.remove(session, pushed.upload)
         throw digestMismatch(digest)
       }
       await commitSegments(body.size === 0 ? session : await appendTo(session, body), digest)
@@ -67,13 +79,13 @@ export function uploads({ driver, clock, blobs, sessions, expiryMs }: UploadsOpt
 
     async push(name, digest, body) {
       const session = await sessions.create(name, algorithmOf(digest))
-      let isPushed = false
+      let pushed: Pushed | undefined
       try {
-        isPushed = await pushDirectly(session, digest, body)
+        pushed = await pushDirectly(session, digest, body)
       } finally {
-        await sessions.remove(session)
+        await sessions.remove(session, pushed?.upload)
       }
-      if (!isPushed) throw digestMismatch(digest)
+      if (!pushed) throw digestMismatch(digest)
     },
 
     async cancel(name, id) {
@@ -84,34 +96,43 @@ export function uploads({ driver, clock, blobs, sessions, expiryMs }: UploadsOpt
   }
 
   /** The digest is known at the start: straight to the blob's own key, visible only if it matches. */
-  async function pushDirectly(session: Session, digest: Digest, body: Body): Promise<boolean> {
+  async function pushDirectly(session: Session, digest: Digest, body: Body): Promise<Pushed | undefined> {
     const algorithm = algorithmOf(digest)
     const hash = startHash(algorithm)
     // A large blob that is there already is not stored again, but verified all the same. It is asked under the protocol.
     const isLarge = (body.size ?? Number.POSITIVE_INFINITY) > smallBytes
     const isThere = isLarge && (await blobs.stat(session.repository, digest)) !== undefined
-    const upload = isThere ? undefined : await openUpload(session, digest, body)
+    const recorder = recorderOf(session)
+    const upload = isThere ? undefined : await openUpload(recorder, digest, body)
     try {
       for await (const chunk of keptAlive(session, body.chunks)) {
         hash.update(chunk)
         await upload?.write(chunk)
       }
-      if (finishHash(hash, algorithm) !== digest) return false
+      if (finishHash(hash, algorithm) !== digest) return undefined
       await blobs.commit(session.repository, digest, async (_key, lease) => {
         if (!upload) throw blobVanished(digest)
         await upload.complete({ lease })
       })
-      return true
+      return { upload: recorder.recorded() }
     } finally {
       await upload?.abort()
     }
   }
 
-  function openUpload(session: Session, digest: Digest, { size }: Body): Promise<Upload> {
-    return driver.upload(blobKey(digest), {
-      ...(size === undefined ? {} : { size }),
-      record: (handle) => sessions.record(session, handle),
-    })
+  function openUpload({ record }: Recorder, digest: Digest, { size }: Body): Promise<Upload> {
+    return driver.upload(blobKey(digest), { ...(size === undefined ? {} : { size }), record })
+  }
+
+  function recorderOf(session: Session): Recorder {
+    let latest: UploadHandle | undefined
+    return {
+      async record(handle) {
+        latest = handle
+        await sessions.record(session, handle)
+      },
+      recorded: () => latest,
+    }
   }
 
   /** What was received stays, also when the client goes away in the middle: it continues from there. */
@@ -157,18 +178,16 @@ export function uploads({ driver, clock, blobs, sessions, expiryMs }: UploadsOpt
     const hash =
       hashes.take(session, algorithmOf(digest)) ?? (await hashOfSegments(driver, session.segments, digest))
     if (finishHash(hash, algorithmOf(digest)) !== digest) throw digestMismatch(digest)
+    const { record, recorded } = recorderOf(session)
     try {
       await blobs.commit(session.repository, digest, (key, lease) =>
-        driver.compose(session.segments, key, {
-          lease,
-          record: (handle) => sessions.record(session, handle),
-        }),
+        driver.compose(session.segments, key, { lease, record }),
       )
     } catch (error) {
       if (error instanceof PreconditionFailed) throw uploadChanged(session, error)
       throw error
     }
-    await sessions.remove(session)
+    await sessions.remove(session, recorded())
   }
 
   /** A long body writes nothing that shows its session's age, so the record is written again now and then. */
