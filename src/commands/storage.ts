@@ -31,7 +31,7 @@ export const storageSettings = {
     kind: text(
       '<name>',
       /^([A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]|arn:[\w:/.-]+)$/,
-      'the name of a bucket, or the ARN of an access point',
+      'the name of a bucket (3 to 255 letters, digits, dots, hyphens and underscores), or the ARN of an access point',
     ),
     help: 'bucket, needed with --storage s3',
   },
