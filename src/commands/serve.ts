@@ -151,22 +151,24 @@ async function startServer(values: ServeValues, surroundings: Surroundings): Pro
   })
   const { createApp } = await import('../http/app.ts')
   const { listenAsSet } = await import('./listen.ts')
+  const { refusalLog } = await import('../http/access-log.ts')
+  const told = {
+    ...(values.accessLog && { log }),
+    ...(telemetry.metrics && { metrics: telemetry.metrics.http }),
+  }
   const app = createApp({
     registry,
     log,
     accessControl,
     redirect: values.s3Redirect,
     isReadOnly: values.readOnly,
-    access: {
-      clock: systemClock,
-      ...(values.accessLog && { log }),
-      ...(telemetry.metrics && { metrics: telemetry.metrics.http }),
-    },
+    access: { clock: systemClock, ...told },
   })
   const server = await listenAsSet('listen', app.callback(), {
     ...values.listen,
     certificates,
     clock: systemClock,
+    onRefused: refusalLog(told),
   })
   telemetry.watch(registry)
   return server

@@ -4,6 +4,7 @@ import type { Context, Middleware } from 'koa'
 import type { Clock } from '../clock.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { HttpMetrics } from '../telemetry/metrics.ts'
+import type { OnRefused } from './raw-refusal.ts'
 import { loggedPath, printable } from './request-state.ts'
 
 export interface AccessLogOptions {
@@ -35,6 +36,14 @@ export function accessLog({ clock, log, metrics }: AccessLogOptions): Middleware
       })
     }
     return next()
+  }
+}
+
+/** Tells of what the server refused before it was a request: somebody's fault, and not ours, so never an error. */
+export function refusalLog({ log, metrics }: Pick<AccessLogOptions, 'log' | 'metrics'>): OnRefused {
+  return ({ remote, status, reason }) => {
+    metrics?.requestRefused(reason)
+    log?.info({ remote, status, reason }, 'refused')
   }
 }
 

@@ -10,9 +10,15 @@ import {
 import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { Clock } from '../clock.ts'
-import { errorCodes, type ErrorCode } from '../oci/errors.ts'
 import type { CertificateStore } from './certificate-store.ts'
-import { refusalBody, refuseConnection } from './raw-refusal.ts'
+import {
+  maxHeaderBytes,
+  refusalBody,
+  refusalOf,
+  refuseConnection,
+  type OnRefused,
+  type RefusalReason,
+} from './raw-refusal.ts'
 import { createTlsServer } from './tls-server.ts'
 
 /** The application; it answers its errors itself. */
@@ -32,6 +38,8 @@ export interface ListenOptions {
   readonly headersMs?: number
   /** A client answered before it has sent its whole body may go on so long, to see the answer; default 5,000. */
   readonly lingerMs?: number
+  /** Told of each request that was refused here, without the application. */
+  readonly onRefused?: OnRefused
 }
 
 export interface HttpServer {
@@ -49,14 +57,18 @@ export interface HttpServer {
  * one who closes first must be them, or they send a request into a connection that we are closing, and answer 502.
  */
 const keepAliveMs = 75_000
-/** Bearer tokens of identity providers outgrow Node's 16 KiB. */
-const maxHeaderBytes = 32 * 1024
 /** What a socket reads at once: fewer and larger chunks of a body, against its memory per connection. */
 const chunkBytes = 256 * 1024
 
 /** @throws what net.Server throws where it cannot listen: EADDRINUSE, EACCES, EADDRNOTAVAIL, ENOTFOUND */
 export async function listen(handle: Handle, options: ListenOptions): Promise<HttpServer> {
-  const { idleMs = 120_000, headersMs = 20_000, lingerMs = 5_000, clock } = options
+  const {
+    idleMs = 120_000,
+    headersMs = 20_000,
+    lingerMs = 5_000,
+    clock,
+    onRefused = () => undefined,
+  } = options
   const serverOptions: ServerOptions = {
     // A large upload takes as long as it takes; silence on its connection is what ends it (onIdle).
     requestTimeout: 0,
@@ -72,14 +84,14 @@ export async function listen(handle: Handle, options: ListenOptions): Promise<Ht
     requireHostHeader: false,
   }
   const server = options.certificates
-    ? createTlsServer(serverOptions, options.certificates, headersMs)
+    ? createTlsServer(serverOptions, options.certificates, { handshakeMs: headersMs, onRefused })
     : createServer(serverOptions)
   const exchanges = trackExchanges(server, lingerMs)
 
   const onRequest = (request: IncomingMessage, response: ServerResponse) => {
     exchanges.begin(response)
     if (request.headers.host === undefined && request.httpVersion !== '1.0') {
-      refuse(response, 'REQUEST_INVALID', 'a request needs a Host header')
+      refuse(response, 'no-host', onRefused)
     } else void handle(request, response)
   }
   server.on('request', onRequest)
@@ -90,7 +102,8 @@ export async function listen(handle: Handle, options: ListenOptions): Promise<Ht
   // An expectation that we do not know may be ignored (RFC 9110, section 10.1.1); Node's own refusal is not JSON.
   server.on('checkExpectation', onRequest)
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
-    answerUnreadable(error, socket, exchanges.isAnswering(socket))
+    if (exchanges.isAnswering(socket) || !socket.writable || error.code === 'ECONNRESET') socket.destroy()
+    else refuseConnection(socket, reasonOfParseError[error.code ?? ''] ?? 'malformed', onRefused)
   })
   server.setTimeout(idleMs, (socket) => {
     if (exchanges.isOurTurn(socket)) socket.setTimeout(idleMs)
@@ -182,34 +195,23 @@ function continueOnRead(request: IncomingMessage, response: ServerResponse): voi
   }
 }
 
-const statusOfParseError: Readonly<Record<string, readonly [status: string, message: string]>> = {
-  HPE_HEADER_OVERFLOW: [
-    '431 Request Header Fields Too Large',
-    `headers are larger than ${maxHeaderBytes} bytes`,
-  ],
-  ERR_HTTP_REQUEST_TIMEOUT: ['408 Request Timeout', 'the head of the request did not come in time'],
-  HPE_CHUNK_EXTENSIONS_OVERFLOW: ['413 Content Too Large', 'chunk extensions are too large'],
-}
-
 /** What is no HTTP request, or not a whole one, never reaches the application. */
-function answerUnreadable(error: NodeJS.ErrnoException, socket: Duplex, isAnswering: boolean): void {
-  if (isAnswering || !socket.writable || error.code === 'ECONNRESET') {
-    socket.destroy()
-    return
-  }
-  const malformed = ['400 Bad Request', errorCodes.REQUEST_INVALID.message] as const
-  const [status, message] = statusOfParseError[error.code ?? ''] ?? malformed
-  refuseConnection(socket, status, message)
+const reasonOfParseError: Readonly<Record<string, RefusalReason>> = {
+  HPE_HEADER_OVERFLOW: 'head-too-large',
+  ERR_HTTP_REQUEST_TIMEOUT: 'head-too-slow',
+  HPE_CHUNK_EXTENSIONS_OVERFLOW: 'chunk-extensions-too-large',
 }
 
-function refuse(response: ServerResponse, code: ErrorCode, message: string): void {
-  const body = refusalBody(code, message)
+function refuse(response: ServerResponse, reason: RefusalReason, onRefused: OnRefused): void {
+  const refusal = refusalOf(reason, response.socket)
+  const body = refusalBody(reason)
   response.shouldKeepAlive = false
-  response.writeHead(errorCodes[code].status, {
+  response.writeHead(refusal.status, {
     'content-type': 'application/json',
     'content-length': Buffer.byteLength(body),
   })
   response.end(body)
+  onRefused(refusal)
 }
 
 async function drain(server: Server, exchanges: Exchanges, clock: Clock, graceMs: number): Promise<number> {

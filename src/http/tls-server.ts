@@ -2,16 +2,22 @@
 import { createServer, type Server, type ServerOptions } from 'node:https'
 import type { Socket } from 'node:net'
 import type { CertificateStore } from './certificate-store.ts'
-import { refuseConnection } from './raw-refusal.ts'
+import { refuseConnection, type OnRefused } from './raw-refusal.ts'
 
 /** What a TLS handshake begins with: the type of its first record. */
 const handshakeRecord = 0x16
 
-/** @param handshakeMs how long a connection may take until TLS stands on it */
+export interface TlsServerOptions {
+  /** How long a connection may take until TLS stands on it. */
+  readonly handshakeMs: number
+  /** Told of requests in plain HTTP. */
+  readonly onRefused: OnRefused
+}
+
 export function createTlsServer(
   options: ServerOptions,
   certificates: CertificateStore,
-  handshakeMs: number,
+  { handshakeMs, onRefused }: TlsServerOptions,
 ): Server {
   const server = createServer({
     ...options,
@@ -30,7 +36,7 @@ export function createTlsServer(
   server.on('connection', (socket: Socket) => {
     readFirst(socket, handshakeMs, (first) => {
       if (first[0] === handshakeRecord) for (const begin of handshakes) begin.call(server, socket)
-      else refusePlain(socket, first)
+      else refusePlain(socket, first, onRefused)
     })
   })
   return server
@@ -48,11 +54,11 @@ function readFirst(socket: Socket, timeoutMs: number, then: (first: Buffer) => v
   })
 }
 
-function refusePlain(socket: Socket, first: Buffer): void {
+function refusePlain(socket: Socket, first: Buffer, onRefused: OnRefused): void {
   socket.on('error', () => socket.destroy())
   if (!/^[A-Z]+ /.test(first.toString('latin1', 0, 16))) {
     socket.destroy()
     return
   }
-  refuseConnection(socket, '400 Bad Request', 'this port speaks HTTPS, and the request came in plain HTTP')
+  refuseConnection(socket, 'plain-http', onRefused)
 }

@@ -17,6 +17,8 @@ export interface EndedRequest {
 export interface HttpMetrics {
   requestBegan(): void
   requestEnded(request: EndedRequest): void
+  /** @param reason one of a few */
+  requestRefused(reason: string): void
 }
 
 export type StorageOutcome = 'ok' | 'refused' | 'unavailable' | 'aborted' | 'error'
@@ -106,6 +108,14 @@ function httpMetrics(registry: Registry): HttpMetrics {
     ...named(registry, 'http_cut_responses_total', 'Requests whose client did not get the whole answer.'),
     labelNames,
   })
+  const refused = new Counter({
+    ...named(
+      registry,
+      'http_refused_requests_total',
+      'Requests refused before they were one, by the reason.',
+    ),
+    labelNames: ['reason'] as const,
+  })
   const running = new Gauge(
     named(registry, 'http_requests_in_flight', 'Requests that are being answered right now.'),
   )
@@ -120,6 +130,7 @@ function httpMetrics(registry: Registry): HttpMetrics {
       if (request.bytesOut > 0) bytesOut.inc(labels, request.bytesOut)
       if (request.isCut) cut.inc(labels)
     },
+    requestRefused: (reason) => refused.inc({ reason }),
   }
 }
 

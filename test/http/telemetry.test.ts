@@ -1,6 +1,7 @@
 /** What is told of requests: a line each, an id, and the counts that Prometheus reads. */
 import { describe, expect, test } from '@jest/globals'
 import { systemClock } from '../../src/clock.ts'
+import { refusalLog } from '../../src/http/access-log.ts'
 import { admin } from '../../src/http/admin.ts'
 import { listen } from '../../src/http/server.ts'
 import { digestOf } from '../../src/oci/digest.ts'
@@ -53,6 +54,7 @@ async function openObserved(
     driver: withMetrics(inner, { clock: systemClock, metrics: metrics.storage }),
     registry: { observer: metrics.content },
     app: { log, access: { clock: systemClock, log, metrics: metrics.http } },
+    server: { onRefused: refusalLog({ log, metrics: metrics.http }) },
     mayFail: true,
   })
   const health = openHealth({ clock: systemClock, log: createLog({ level: 'silent' }) })
@@ -171,6 +173,26 @@ describe('the access log', () => {
       [0, 0],
       [0, 0],
     ])
+  })
+
+  test('what is refused before it is a request has a line with the reason, none of its bytes, and a count', async () => {
+    await using at = await openObserved()
+    await sayRaw(at.port, 'hunter2\r\n\r\n')
+    await sayRaw(at.port, 'GET /v2/hunter2 HTTP/1.1\r\n\r\n')
+    const common = {
+      level: 'info',
+      time: expect.any(String),
+      msg: 'refused',
+      remote: '127.0.0.1',
+      status: 400,
+    }
+    expect(at.requests()).toEqual([
+      { ...common, reason: 'malformed' },
+      { ...common, reason: 'no-host' },
+    ])
+    const samples = await at.scrape()
+    expect(samples.get('stowage_http_refused_requests_total{reason="malformed"}')).toBe(1)
+    expect(samples.get('stowage_http_refused_requests_total{reason="no-host"}')).toBe(1)
   })
 
   test('a request that fails for us has a line of its cause beside it, with the same id', async () => {

@@ -13,6 +13,7 @@ import { text } from 'node:stream/consumers'
 import * as tls from 'node:tls'
 import { systemClock } from '../../../src/clock.ts'
 import { openCertificates, type CertificateStore } from '../../../src/http/certificate-store.ts'
+import type { Refusal } from '../../../src/http/raw-refusal.ts'
 import { listen, type Handle, type HttpServer, type ListenOptions } from '../../../src/http/server.ts'
 import { createLog } from '../../../src/telemetry/log.ts'
 import { createAuthority, writeCertificate } from '../../support/certificates.ts'
@@ -116,15 +117,46 @@ describe.each(['HTTP', 'HTTPS'])('%s', (scheme) => {
       ['headers without end', `GET /v2/ HTTP/1.1\r\nHost: a\r\nX: ${'x'.repeat(40_000)}\r\n\r\n`, 431],
     ])('%s gets a JSON error, and never reaches the application', async (_, bytes, status) => {
       let calls = 0
-      const server = await serve((incoming, response) => {
+      const refused: Refusal[] = []
+      const count: Handle = (incoming, response) => {
         calls++
         return answerOk(incoming, response)
-      })
+      }
+      const server = await serve(count, { onRefused: (refusal) => refused.push(refusal) })
       const answer = await answerTo(server, bytes)
       expect(answer).toMatch(new RegExp(`^HTTP/1.1 ${status} `))
       expect(errorsIn(answer)).toEqual({ errors: [{ code: 'UNSUPPORTED', message: expect.any(String) }] })
       expect(answer).toMatch(/^Connection: close\r$/im)
       expect(calls).toBe(0)
+      expect(refused).toEqual([{ status, reason: expect.any(String), remote: '127.0.0.1' }])
+    })
+
+    test.each([
+      ['malformed', 'nonsense\r\n\r\n'],
+      ['no-host', 'GET /v2/ HTTP/1.1\r\n\r\n'],
+      ['head-too-large', `GET /v2/ HTTP/1.1\r\nHost: a\r\nX: ${'x'.repeat(40_000)}\r\n\r\n`],
+      ['head-too-slow', 'GET /v2/ HTTP/1.1\r\nHost: a\r\nX: '],
+      [
+        'chunk-extensions-too-large',
+        `PUT /v2/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;${'x'.repeat(40_000)}\r\na\r\n`,
+      ],
+    ])('the caller is told the reason: %s', async (reason, bytes) => {
+      const reasons: string[] = []
+      const server = await serve(measure, {
+        headersMs: 200,
+        onRefused: (refusal) => reasons.push(refusal.reason),
+      })
+      await answerTo(server, bytes)
+      expect(reasons).toEqual([reason])
+    })
+
+    test('nobody is told where nothing was refused: a client that says nothing, or is answered', async () => {
+      const refused: Refusal[] = []
+      const server = await serve(answerOk, { onRefused: (refusal) => refused.push(refusal) })
+      const leaver = await open(server)
+      leaver.destroy()
+      await answerTo(server, 'GET /v2/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n')
+      expect(refused).toEqual([])
     })
 
     test('a head that does not come in time gets 408', async () => {

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import * as tls from 'node:tls'
 import { systemClock } from '../../../src/clock.ts'
 import { openCertificates, type CertificateStore } from '../../../src/http/certificate-store.ts'
+import type { Refusal } from '../../../src/http/raw-refusal.ts'
 import { listen, type HttpServer } from '../../../src/http/server.ts'
 import { createLog } from '../../../src/telemetry/log.ts'
 import { createAuthority, writeCertificate } from '../../support/certificates.ts'
@@ -22,6 +23,7 @@ let folder = ''
 let server: HttpServer
 let certificates: CertificateStore
 let calls = 0
+let refused: Refusal[] = []
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'stowage-tls-'))
@@ -30,8 +32,10 @@ beforeEach(async () => {
   const sni = await writeCertificate(folder, 'sni', external)
   const log = createLog({ level: 'error' })
   certificates = await openCertificates({ files, sni, clock: systemClock, log, pollMs: 10 })
-  const options = { host: '127.0.0.1', port: 0, clock: systemClock, certificates, headersMs: 500 }
   calls = 0
+  refused = []
+  const onRefused = (refusal: Refusal) => void refused.push(refusal)
+  const options = { host: '127.0.0.1', port: 0, clock: systemClock, certificates, headersMs: 500, onRefused }
   server = await listen((_, response) => {
     calls++
     response.end('ok')
@@ -129,6 +133,7 @@ describe('what is no TLS', () => {
       ],
     })
     expect(calls).toBe(0)
+    expect(refused).toEqual([{ status: 400, reason: 'plain-http', remote: '127.0.0.1' }])
   })
 
   test('an upload in plain HTTP reads its answer, too', async () => {
@@ -141,6 +146,7 @@ describe('what is no TLS', () => {
   test('nonsense is not answered', async () => {
     expect(await sayRaw(server.port, '\x00\x01\x02\x03')).toBe('')
     expect(await sayRaw(server.port, '\x16\x03\x01\x00\x05hello')).not.toContain('HTTP')
+    expect(refused).toEqual([])
   })
 
   test('a connection on which nothing comes, or only half a handshake, ends in time', async () => {
