@@ -52,7 +52,7 @@ const tiers = {
     about: 'real clients against the server',
     files: ['clients/*.test.ts'],
     workers: 1,
-    tools: ['crane', 'oras', 'helm', 'cosign', 'minio'],
+    tools: ['crane', 'oras', 'oras-resume', 'helm', 'cosign', 'ko', 'minio'],
     packages: [],
   },
   engines: {

@@ -12,6 +12,8 @@ import { startRegistryProxy, type RegistryProxy } from './registry-proxy.ts'
 
 let folder: ClientFolder
 let oras: ClientProgram
+/** Ours, on oras' library: it goes on where a blob broke off. */
+let orasResume: ClientProgram
 let server: Stowage
 let proxy: RegistryProxy
 let client: RegistryClient
@@ -19,6 +21,7 @@ let client: RegistryClient
 beforeAll(async () => {
   folder = await clientFolder('oras')
   oras = clientProgram(folder, await tool('oras'))
+  orasResume = clientProgram(folder, await tool('oras-resume'))
   server = await startStowage(['--storage', 'memory'])
   client = registryClient(server.registry)
 }, 600_000)
@@ -222,26 +225,36 @@ describe('trouble on the way', () => {
     ])
   })
 
-  // Its command line begins anew; programs built on its library seek, which is this request.
-  test("a blob that broke off is resumed by the library's ranges (imitated)", async () => {
-    const content = seededBytes('resume', 300_000)
-    const { digest } = blobOf(content, 'application/octet-stream')
-    await oras.run('blob push --plain-http', at('bare'), await folder.file('resume.bin', content))
-    const does = { cutBodyAt: 100_000 }
+  const breakOffBlob = () => {
     proxy.misbehave({
       matches: ({ method, path }) => method === 'GET' && path.includes('/blobs/'),
       times: 1,
-      does,
+      does: { cutBodyAt: 100_000 },
     })
-    const fetchBlob = ['blob fetch --plain-http --output resumed.bin', at(`bare@${digest}`)] as const
-    expect(await oras.fails(...fetchBlob)).toContain('unexpected EOF')
-    expect(proxy.requests.at(-1)?.answerHeaders['accept-ranges']).toBe('bytes')
-    const Range = `bytes=100000-${content.length - 1}`
-    const rest = await client.request(`bare/blobs/${digest}`, { headers: { Range } })
-    expect(rest.status).toBe(206)
-    expect(Buffer.from(await rest.arrayBuffer()).equals(content.subarray(100_000))).toBe(true)
+  }
 
+  test('a blob that broke off is fetched anew by the next call of its command line', async () => {
+    const content = seededBytes('begun anew', 300_000)
+    const { digest } = blobOf(content, 'application/octet-stream')
+    await oras.run('blob push --plain-http', at('bare'), await folder.file('anew.bin', content))
+    breakOffBlob()
+    const fetchBlob = ['blob fetch --plain-http --output fetched-anew.bin', at(`bare@${digest}`)] as const
+    expect(await oras.fails(...fetchBlob)).toContain('unexpected EOF')
     await oras.run(...fetchBlob)
-    expect((await readFile(join(folder.path, 'resumed.bin'))).equals(content)).toBe(true)
+    expect((await readFile(join(folder.path, 'fetched-anew.bin'))).equals(content)).toBe(true)
+  })
+
+  test('a blob that broke off is resumed by range in a program that is built on its library', async () => {
+    const content = seededBytes('resumed', 300_000)
+    const blob = blobOf(content, 'application/octet-stream')
+    await client.pushBlob('resumed', blob)
+    breakOffBlob()
+    const printed = await orasResume.run(at('resumed'), blob.digest)
+    const [, start] = /^went on at (\d+)\n/.exec(printed) ?? []
+    expect(printed).toBe(`went on at ${start}\n${blob.digest}`)
+    expect(Number(start)).toBeGreaterThan(0)
+    const path = `/v2/resumed/blobs/${blob.digest}`
+    expect(proxy.log(/^GET/)).toEqual([`GET ${path} 200`, `GET ${path} 206`])
+    expect(proxy.requests.at(-1)?.headers.range).toBe(`bytes=${start}-299999`)
   })
 })

@@ -1,11 +1,12 @@
 /**
- * The Go programs that tests run against, each a module of its own under test/tools/. They are built once into a cache
- * of the user, named by what go.mod and go.sum say, and found there by every later run.
+ * The Go programs that tests run against, each a module of its own under test/tools/: the programs that its go.mod names
+ * as tools, or a main package of ours. They are built once into a cache of the user, named by what go.mod, go.sum and
+ * the source of ours say, and found there by every later run.
  */
 import { spawn } from 'node:child_process'
 import { createHash, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { access, mkdir, readFile, rename, rm, stat, utimes } from 'node:fs/promises'
+import { access, mkdir, readdir, readFile, rename, rm, stat, utimes } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -14,8 +15,10 @@ import { setTimeout as delay } from 'node:timers/promises'
 const moduleOf = {
   crane: 'crane',
   oras: 'oras',
+  'oras-resume': 'oras-resume',
   helm: 'helm',
   cosign: 'cosign',
+  ko: 'ko',
   containerd: 'containerd',
   ctr: 'containerd',
   conformance: 'conformance',
@@ -58,17 +61,25 @@ function moduleFolder(name: ToolName): string {
 
 async function cacheFolder(name: ToolName): Promise<string> {
   const hash = createHash('sha256')
-  for (const file of ['go.mod', 'go.sum']) hash.update(await readFile(join(moduleFolder(name), file)))
+  for (const file of ['go.mod', 'go.sum', ...(await ownSource(name))]) {
+    hash.update(await readFile(join(moduleFolder(name), file)))
+  }
   const cache = process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache')
   return join(cache, 'stowage', 'tools', `${moduleOf[name]}-${hash.digest('hex').slice(0, 16)}`)
+}
+
+/** The files of a main package of ours; none where a module only names the tools of others. */
+async function ownSource(name: ToolName): Promise<readonly string[]> {
+  return (await readdir(moduleFolder(name))).filter((file) => file.endsWith('.go')).sort()
 }
 
 async function build(name: ToolName, folder: string): Promise<string> {
   const started = performance.now()
   console.log(`building ${name} from test/tools/${moduleOf[name]} (once; minutes for a large one)`)
   const unfinished = `${folder}.${randomUUID()}`
+  const packages = (await ownSource(name)).length > 0 ? '.' : 'tool'
   try {
-    await go(moduleFolder(name), ['build', '-trimpath', '-ldflags=-s -w', '-o', `${unfinished}/`, 'tool'])
+    await go(moduleFolder(name), ['build', '-trimpath', '-ldflags=-s -w', '-o', `${unfinished}/`, packages])
     await rename(unfinished, folder)
   } finally {
     await rm(unfinished, { recursive: true, force: true })
