@@ -232,6 +232,32 @@ describe.each<[string, Record<string, string>]>([
   })
 })
 
+test('a proxy that tells of another host and scheme changes no Location', async () => {
+  const own = await mkdtemp(join(folder, 'forwarded-'))
+  const certificate = await writeCertificate(own, 'registry', await authority.issue(['127.0.0.1']))
+  const others = {
+    Host: 'evil.example',
+    Forwarded: '"host=evil.example;proto=gopher"',
+    'X-Forwarded-Host': 'evil.example',
+    'X-Forwarded-Proto': 'gopher',
+  }
+  const lines = Object.entries(others).map(([name, value]) => `proxy_set_header ${name} ${value};`)
+  const changes = { 'proxy_set_header Host $host;': lines.join(' ') }
+  const nginxFolder = await mkdtemp(join(own, 'nginx-'))
+  const nginx = await startNginx({ folder: nginxFolder, upstream: registry.registry, certificate, changes })
+  try {
+    const answer = await fetch(`https://${nginx.address}/v2/forwarded/blobs/uploads/`, {
+      method: 'POST',
+      headers: login,
+    })
+    expect(answer.status).toBe(202)
+    expect(answer.headers.get('Location')).toMatch(/^\/v2\/forwarded\/blobs\/uploads\//)
+    expect(JSON.stringify([...answer.headers])).not.toMatch(/evil|gopher/)
+  } finally {
+    await nginx.stop()
+  }
+})
+
 test('the way from nginx to the registry can be TLS, too, and nginx checks who is there', async () => {
   const own = await mkdtemp(join(folder, 'both-'))
   const outer = await writeCertificate(own, 'outer', await authority.issue(['127.0.0.1']))
