@@ -1,7 +1,6 @@
 /**
  * Clients that these tests do not run, imitated request by request, in the order and with the headers that they send:
- * - Docker 29 and BuildKit by itself: Debian 12 has neither (Docker 20.10 and the BuildKit in it are real, in engines/);
- * - kaniko: the proxy for Go modules refused its module when this was written;
+ * - Docker 29 and BuildKit by itself: Debian 12 has neither (Docker 20.10 and the BuildKit in it are real, in engines/); * - kaniko: it takes the root file system that it runs in for its own, so it needs a container to itself;
  * - stargz-snapshotter and soci-snapshotter: they need FUSE, and a containerd that has them as its snapshotter; and that
  *   proxy has them in no form that builds.
  */
