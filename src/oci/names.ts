@@ -1,4 +1,4 @@
-import { tryParseDigest, parseDigest, type Digest } from './digest.ts'
+import { parseDigest, type Digest } from './digest.ts'
 import { OciError } from './errors.ts'
 
 declare const nameBrand: unique symbol
@@ -51,8 +51,4 @@ export function tryParseTag(text: string): Tag | undefined {
 export function parseReference(text: string): Reference {
   if (text.includes(':')) return { digest: parseDigest(text) }
   return { tag: parseTag(text) }
-}
-
-export function isDigest(text: string): boolean {
-  return tryParseDigest(text) !== undefined
 }

@@ -10,19 +10,14 @@ export interface CondemnedSet {
 export const nothingCondemned: CondemnedSet = { size: 0, has: () => false }
 
 /** 64 bits of the key's SHA-256. */
-export function hashOfKey(key: string): bigint {
+function hashOfKey(key: string): bigint {
   return createHash('sha256').update(key).digest().readBigUInt64BE(0)
 }
 
-/** A shard as it is stored: the hashes, sorted, 8 bytes each, big-endian. */
-export function encodeShard(keys: Iterable<string>): Buffer {
-  const hashes = BigUint64Array.from([...keys].map(hashOfKey)).toSorted()
-  const bytes = Buffer.alloc(hashes.length * 8)
-  hashes.forEach((hash, index) => bytes.writeBigUInt64BE(hash, index * 8))
-  return bytes
-}
-
-/** @throws Error where a shard is not a whole number of hashes */
+/**
+ * @param shards as they are stored: hashes of keys, 8 bytes each, big-endian
+ * @throws Error where a shard is not a whole number of hashes
+ */
 export function condemnedSet(shards: readonly Buffer[]): CondemnedSet {
   const total = shards.reduce((sum, shard) => sum + shard.length, 0)
   if (shards.some((shard) => shard.length % 8 !== 0)) throw new Error('a condemned shard has been cut short')

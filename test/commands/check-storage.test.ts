@@ -6,12 +6,9 @@ import { fileURLToPath } from 'node:url'
 import { meaningsOf, reportAsJson, reportAsText } from '../../src/commands/check-report.ts'
 import { contractCases, type ContractCase } from '../../src/storage/verify-driver.ts'
 import { run, start } from '../support/processes.ts'
+import { withoutSettings } from '../support/stowage.ts'
 
 const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
-const env = Object.fromEntries(
-  Object.keys(process.env).flatMap((name) => (name.startsWith('STOWAGE_') ? [[name, undefined]] : [])),
-)
-
 let folder: string
 
 beforeEach(async () => {
@@ -25,7 +22,7 @@ describe('check-storage on a directory', () => {
   test('all holds: code 0, a line a case, and what lay there lies there alone', async () => {
     await writeFile(join(folder, 'mine'), '')
     const { code, stdout, stderr } = await run(process.execPath, [main, 'check-storage', '--root', folder], {
-      env,
+      env: withoutSettings,
     })
     const lines = stdout.toString().trimEnd().split('\n')
     expect([code, stderr]).toEqual([0, ''])
@@ -37,7 +34,7 @@ describe('check-storage on a directory', () => {
 
   test('a signal ends it between two cases, with code 1, and nothing is left', async () => {
     const args = [main, 'check-storage', '--root', folder]
-    const running = await start(process.execPath, args, { env, ready: /^ok / })
+    const running = await start(process.execPath, args, { env: withoutSettings, ready: /^ok / })
     running.kill('SIGTERM')
     expect(await running.exited).toEqual({ code: 1, signal: null })
     expect(running.output()).toMatch(/hold; stopped before the end\n$/)
@@ -47,7 +44,7 @@ describe('check-storage on a directory', () => {
   test('a directory that is not there is a sentence', async () => {
     const root = join(folder, 'none')
     const { code, stdout, stderr } = await run(process.execPath, [main, 'check-storage', '--root', root], {
-      env,
+      env: withoutSettings,
     })
     expect([code, stdout.toString(), stderr]).toEqual([
       1,

@@ -3,19 +3,17 @@ import { describe, expect, test } from '@jest/globals'
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { run } from '../support/processes.ts'
+import { withoutSettings } from '../support/stowage.ts'
 
 const pathOf = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url))
 const bin = pathOf('bin/stowage.mjs')
 /** The source and not dist/, which may be older. */
 const main = pathOf('src/main.ts')
 
-/** The setting of whoever runs the tests is none of the command's. */
-const clean = Object.fromEntries(
-  Object.keys(process.env).flatMap((name) => (name.startsWith('STOWAGE_') ? [[name, undefined]] : [])),
-)
-
 async function stowage(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
-  const { code, stdout, stderr } = await run(process.execPath, [main, ...args], { env: { ...clean, ...env } })
+  const { code, stdout, stderr } = await run(process.execPath, [main, ...args], {
+    env: { ...withoutSettings, ...env },
+  })
   return { code, stdout: stdout.toString(), stderr }
 }
 
@@ -64,7 +62,7 @@ describe('help', () => {
         'help',
         'serve',
       ],
-      { env: clean },
+      { env: withoutSettings },
     )
     expect(loaded.code).toBe(0)
     expect(loaded.stderr).toMatch(/node_modules\/commander\//)
@@ -163,7 +161,7 @@ describe('the Node that runs it', () => {
       process.execPath,
       [...pretend(version), bin, 'serve', '--bad'],
       {
-        env: clean,
+        env: withoutSettings,
       },
     )
     expect([code, stdout.toString(), stderr]).toEqual([
@@ -175,7 +173,7 @@ describe('the Node that runs it', () => {
 
   test.each(['26.10.0', '27.0.0'])('%s is taken', async (version) => {
     const { code, stdout } = await run(process.execPath, [...pretend(version), bin, '--version'], {
-      env: clean,
+      env: withoutSettings,
     })
     expect([code, stdout.toString()]).toEqual([0, expect.stringMatching(/^\d+\.\d+\.\d+\n$/)])
   })

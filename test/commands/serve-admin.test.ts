@@ -9,14 +9,9 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { run, type Running } from '../support/processes.ts'
 import { until } from '../support/registry.ts'
-import { startStowage, type Stowage } from '../support/stowage.ts'
+import { startStowage, type Stowage, withoutSettings } from '../support/stowage.ts'
 
 const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
-
-/** The settings of whoever runs the tests are none of the command's. */
-const clean = Object.fromEntries(
-  Object.keys(process.env).flatMap((name) => (name.startsWith('STOWAGE_') ? [[name, undefined]] : [])),
-)
 
 let folder: string
 const running: Running[] = []
@@ -134,7 +129,7 @@ test('an admin port that is taken keeps it from starting, in a sentence that nam
   try {
     const where = ['--listen', '127.0.0.1:0', '--admin-listen', `127.0.0.1:${port}`]
     const { code, stderr } = await run(process.execPath, [main, 'serve', '--storage', 'memory', ...where], {
-      env: clean,
+      env: withoutSettings,
     })
     expect([code, stderr]).toEqual([
       1,

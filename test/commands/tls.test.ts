@@ -12,12 +12,9 @@ import { fileURLToPath } from 'node:url'
 import { createAuthority, writeCertificate } from '../support/certificates.ts'
 import { run } from '../support/processes.ts'
 import { until } from '../support/registry.ts'
-import { startStowage, type Stowage } from '../support/stowage.ts'
+import { startStowage, type Stowage, withoutSettings } from '../support/stowage.ts'
 
 const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
-const clean = Object.fromEntries(
-  Object.keys(process.env).flatMap((name) => (name.startsWith('STOWAGE_') ? [[name, undefined]] : [])),
-)
 const authority = await createAuthority()
 
 let folder = ''
@@ -39,7 +36,11 @@ async function serve(...args: string[]): Promise<Stowage> {
 
 async function fail(...args: string[]) {
   const all = [main, 'serve', '--storage=memory', '--listen=127.0.0.1:0', ...args]
-  const { code, stderr } = await run(process.execPath, all, { env: clean, cwd: folder, timeoutMs: 25_000 })
+  const { code, stderr } = await run(process.execPath, all, {
+    env: withoutSettings,
+    cwd: folder,
+    timeoutMs: 25_000,
+  })
   return { code, stderr }
 }
 

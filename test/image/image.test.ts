@@ -20,6 +20,7 @@ import { basename, dirname, join } from 'node:path'
 import { createAuthority } from '../support/certificates.ts'
 import { digestOf } from '../support/images.ts'
 import { runOk, start } from '../support/processes.ts'
+import { withoutSettings } from '../support/stowage.ts'
 import { credentialsEnv, startMinio } from '../support/s3-servers.ts'
 import { tool } from '../support/tools.ts'
 import {
@@ -367,9 +368,8 @@ test('the image for arm64 serves, on an emulated processor', async () => {
   const { root } = images.arm64
   const args = ['serve', '--listen', '127.0.0.1:0', '--storage', 'memory']
   const emulated = ['-L', root, join(root, 'usr/bin/node'), join(root, 'app/bin/stowage.mjs')]
-  const settings = Object.keys(process.env).filter((name) => name.startsWith('STOWAGE_'))
   const server = await start('qemu-aarch64-static', [...emulated, ...args], {
-    env: Object.fromEntries(settings.map((name) => [name, undefined])),
+    env: withoutSettings,
     ready: /listening on/,
     timeoutMs: 60_000,
   })

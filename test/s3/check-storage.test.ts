@@ -12,6 +12,7 @@ import { adviseOnBucket } from '../../src/storage/s3/advice.ts'
 import { startFaultyProxy, type FaultyProxy, type ProxiedRequest } from '../support/faulty-proxy.ts'
 import { run, start } from '../support/processes.ts'
 import { credentialsEnv, startMinio, type S3Server } from '../support/s3-servers.ts'
+import { withoutSettings } from '../support/stowage.ts'
 
 const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
 const timeoutMs = 120_000
@@ -59,8 +60,7 @@ function argsFor(endpoint: string, more: readonly string[] = []): string[] {
 }
 
 function environment(): Record<string, string | undefined> {
-  const inherited = Object.keys(process.env).filter((name) => name.startsWith('STOWAGE_'))
-  return { ...Object.fromEntries(inherited.map((name) => [name, undefined])), ...credentialsEnv(server) }
+  return { ...withoutSettings, ...credentialsEnv(server) }
 }
 
 async function check(endpoint: string, more: readonly string[] = []) {

@@ -10,6 +10,11 @@ export interface Stowage extends Running {
 /** The source and not dist/, which may be older. */
 const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
 
+/** An environment beside this process's own: the settings of whoever runs the tests are none of the command's. */
+export const withoutSettings: Readonly<Record<string, undefined>> = Object.fromEntries(
+  Object.keys(process.env).flatMap((name) => (name.startsWith('STOWAGE_') ? [[name, undefined]] : [])),
+)
+
 /**
  * @param args of `serve`, beside --listen
  * @param env beside this process's own; a setting of the caller's (STOWAGE_...) is not passed on
@@ -18,10 +23,9 @@ export async function startStowage(
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
 ): Promise<Stowage> {
-  const inherited = Object.keys(process.env).filter((name) => name.startsWith('STOWAGE_'))
   const running = await start(process.execPath, [main, 'serve', '--listen', '127.0.0.1:0', ...args], {
     ready: listening,
-    env: { ...Object.fromEntries(inherited.map((name) => [name, undefined])), ...env },
+    env: { ...withoutSettings, ...env },
   })
   return { ...running, registry: listening.exec(running.output())?.[1] ?? '' }
 }
